@@ -1,0 +1,113 @@
+"""Where and how a run executes: device, precision, batch size, and what to fall back to when memory runs out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from udfa.errors import InvalidInputError
+
+DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class ExecutionPlan:
+    """How batches are run."""
+
+    device: str
+    """cpu, cuda, cuda:N or mps."""
+    dtype: torch.dtype
+    """float32, float16 or bfloat16; the lower ones through autocast."""
+    batch_size: int
+    """Slices per batch."""
+
+    def lighter(self) -> ExecutionPlan | None:
+        """Return the next plan that needs less memory: half the batch, then half precision, then the CPU.
+
+        None when nothing lighter is left.
+        """
+        if self.batch_size > 1:
+            return replace(self, batch_size=self.batch_size // 2)
+        if self.device != "cpu" and self.dtype == torch.float32:
+            return replace(self, dtype=torch.float16)
+        if self.device != "cpu":
+            return make_plan("cpu", batch_size=1)
+        return None
+
+    def describe(self) -> str:
+        """Return the plan in a few words for messages."""
+        return f"{self.device}, {str(self.dtype).removeprefix('torch.')}, batches of {self.batch_size}"
+
+
+def available_devices() -> list[str]:
+    """Return the usable devices, best first."""
+    devices = []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def make_plan(device: str = "auto", batch_size: int | None = None, precision: str = "auto") -> ExecutionPlan:
+    """Choose device, precision and batch size.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: Slices per batch; None lets the device decide.
+        precision: auto, float32, float16 or bfloat16.
+
+    Raises:
+        InvalidInputError: The device or precision is unknown or not available here.
+    """
+    kind = device.split(":")[0]
+    if kind not in DEVICE_NAMES:
+        raise InvalidInputError(f"Unknown device '{device}'. Choose one of {', '.join(DEVICE_NAMES)}.")
+    available = available_devices()
+    if device == "auto":
+        device = kind = available[0]
+    if kind not in available:
+        raise InvalidInputError(f"Device '{device}' is not available here. Available: {', '.join(available)}.")
+    dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if precision == "auto":
+        dtype = _best_dtype(kind)
+    elif precision in dtypes:
+        dtype = dtypes[precision]
+    else:
+        raise InvalidInputError(f"Unknown precision '{precision}'. Choose auto, {', '.join(dtypes)}.")
+    if batch_size is not None and batch_size < 1:
+        raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
+    return ExecutionPlan(device, dtype, batch_size or {"cuda": 16, "mps": 8, "cpu": 4}[kind])
+
+
+def _best_dtype(kind: str) -> torch.dtype:
+    """Half precision where the hardware computes in it, float32 elsewhere."""
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if kind == "cpu" and cpu_computes_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether the CPU has bfloat16 instructions, without which bfloat16 is emulated and slow."""
+    get = getattr(torch.cpu, "get_capabilities", None)
+    capabilities = get() if get is not None else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python means that memory ran out."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def free_cached_memory(device: str) -> None:
+    """Give cached device memory back before trying a lighter plan."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

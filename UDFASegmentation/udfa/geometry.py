@@ -1,0 +1,130 @@
+"""Volumes as arrays with a place in the patient, and their canonical orientation.
+
+Arrays are (D, H, W) = numpy KJI, as SimpleITK and Slicer give them: axis 0 is the slowest file axis K. Points and
+directions are LPS in mm, as in DICOM and ITK.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfa.errors import InvalidInputError
+
+ORTHONORMALITY_TOLERANCE = 1e-2
+"""Largest deviation of the direction matrix's columns from orthonormality that scanners' rounding explains."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scalar volume on a regular grid.
+
+    Attributes:
+        array: (D, H, W) voxels.
+        spacing_mm: Voxel size along the array axes (D, H, W), in mm.
+        direction: (3, 3); column a is the LPS unit vector along which array axis a (D, H, W) advances.
+        origin_mm: LPS position of the centre of voxel (0, 0, 0), in mm.
+    """
+
+    array: NDArray[np.generic]
+    spacing_mm: tuple[float, float, float]
+    direction: NDArray[np.float64]
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A permutation and flips of array axes, without interpolation, so it can be undone voxel for voxel."""
+
+    permutation: tuple[int, int, int]
+    """Canonical axis i is source axis permutation[i]."""
+    flips: tuple[bool, bool, bool]
+    """Whether canonical axis i runs against its source axis."""
+
+    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return a view of a (D, H, W) array in canonical orientation."""
+        steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)
+        return array.transpose(self.permutation)[steps]
+
+    def invert(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Undo `apply`; returns a view."""
+        steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)
+        return array[steps].transpose(np.argsort(self.permutation))
+
+
+def check_geometry(volume: Volume) -> None:
+    """Raise InvalidInputError unless spacing is positive and the direction matrix is orthonormal."""
+    spacing = volume.spacing_mm
+    if not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise InvalidInputError(
+            f"The voxel spacing is {tuple(spacing)} mm (D, H, W), but must be positive. Correct the image header, "
+            f"for example in Slicer's Volumes module under Volume Information."
+        )
+    direction = np.asarray(volume.direction, dtype=np.float64)
+    if direction.shape != (3, 3) or not np.isfinite(direction).all():
+        raise InvalidInputError("The direction matrix is not a finite 3x3 matrix. Correct the image header.")
+    deviation = float(np.abs(direction.T @ direction - np.eye(3)).max())
+    if deviation > ORTHONORMALITY_TOLERANCE:
+        raise InvalidInputError(
+            f"The image axes are not orthonormal (deviation {deviation:.3f}): the volume is sheared, as after a gantry "
+            f"tilt or a non-rigid transform. Resample it to a regular grid first (Slicer: Resample Scalar Volume)."
+        )
+
+
+def canonical_orientation(volume: Volume, slice_axis: str) -> Orientation:
+    """Return the permutation and flips that bring a volume nearest to (superior, posterior, left) axes.
+
+    Args:
+        volume: The volume; its direction may be oblique.
+        slice_axis: "axial": axis 0 becomes the axis nearest to superior. "acquisition": axis 0 becomes the axis of
+            largest spacing (the nearest to superior among equals), and the other two keep to their nearest patient
+            axes, rows first.
+
+    Returns:
+        Orientation; afterwards axis 0 advances towards superior, axis 1 towards posterior and axis 2 towards left
+        as closely as the flips allow.
+    """
+    direction = np.asarray(volume.direction, dtype=np.float64)
+    toward = {"superior": direction[2], "posterior": direction[1], "left": direction[0]}
+    if slice_axis == "axial":
+        through = int(np.argmax(np.abs(toward["superior"])))
+    else:
+        spacing = np.asarray(volume.spacing_mm)
+        thickest = np.flatnonzero(spacing >= 0.99 * spacing.max())
+        through = int(thickest[np.argmax(np.abs(toward["superior"][thickest]))])
+    in_plane = [axis for axis in range(3) if axis != through]
+    # The in-plane axis that is nearer to left-right becomes the columns.
+    columns = max(in_plane, key=lambda axis: abs(toward["left"][axis]))
+    rows = next(axis for axis in in_plane if axis != columns)
+    through_sign = toward["superior"][through] if slice_axis == "axial" else _leading_sign(direction[:, through])
+    return Orientation(
+        (through, rows, columns),
+        (bool(through_sign < 0), _leading_sign(direction[:, rows]) < 0, bool(toward["left"][columns] < 0)),
+    )
+
+
+def _leading_sign(axis: NDArray[np.float64]) -> float:
+    """Sign of the largest LPS component: positive for axes that run towards left, posterior or superior."""
+    return float(np.sign(axis[np.argmax(np.abs(axis))]))
+
+
+def reorient(volume: Volume, orientation: Orientation) -> Volume:
+    """Return the volume with its axes permuted and flipped; the voxels keep their places in the patient."""
+    permutation, flips = list(orientation.permutation), orientation.flips
+    direction = np.asarray(volume.direction, dtype=np.float64)[:, permutation]
+    spacing = np.asarray(volume.spacing_mm)[permutation]
+    shape = np.asarray(volume.array.shape)[permutation]
+    origin = np.asarray(volume.origin_mm, dtype=np.float64)
+    for axis, flip in enumerate(flips):
+        if flip:
+            origin = origin + direction[:, axis] * spacing[axis] * (shape[axis] - 1)
+            direction[:, axis] *= -1
+    return replace(
+        volume,
+        array=orientation.apply(volume.array),
+        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        direction=direction,
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+    )

@@ -1,0 +1,1 @@
+"""Building blocks of U-DFA in plain PyTorch."""

@@ -1,0 +1,1 @@
+"""Networks: the frozen backbone, the decoder, and U-DFA that joins them."""

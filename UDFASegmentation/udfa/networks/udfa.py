@@ -1,0 +1,121 @@
+"""U-DFA: frozen ViT, Spatial Pattern Adapter, Local-Global Fusion Adapters, U-Net decoder.
+
+As described in the abstract of arXiv 2510.00585: a frozen DINOv2, a CNN adapter (SPA), fusion adapters (LGFA) that
+inject its features at multiple stages, a U-Net decoder. All finer choices are ours and are explained where they stand.
+
+    image (B, 3, H, W)
+      |-- scaled by 7/8, patch 14 -> tokens on a grid of stride 16
+      `-- SPA: maps at strides 2, 4, 8, 16, 32
+    4 x [ LGFA injects maps into tokens -> a quarter of the ViT's blocks -> LGFA takes tokens back into the maps ]
+    U-Net decoder on the fused maps and the final tokens -> logits (B, K, H, W)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from udfa.config import SIZE_MULTIPLE, NetworkConfig
+from udfa.errors import InvalidInputError
+from udfa.layers.lgfa import LocalGlobalFusionAdapter
+from udfa.layers.spa import SpatialPatternAdapter
+from udfa.networks.backbone import QUARTERS, FrozenBackbone
+from udfa.networks.decoder import UNetDecoder
+
+IMAGE_CHANNELS = 3
+"""Three neighbouring slices, or one slice three times."""
+
+
+@dataclass(frozen=True)
+class EncoderFeatures:
+    """What the encoder knows of an image; independent of clicks, so it can be cached per slice."""
+
+    image: Tensor
+    """(B, 3, H, W), the input itself."""
+    maps: list[Tensor]
+    """Fused SPA maps at strides 2, 4, 8, 16, 32."""
+    tokens: Tensor
+    """(B, D, H/16, W/16), the final normalised ViT patch tokens as a map."""
+
+
+class UDFA(nn.Module):
+    """The segmentation network. (B, 3, H, W) -> logits (B, K, H, W), H and W multiples of 32.
+
+    Args:
+        config: Shape of the network.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = FrozenBackbone(config.backbone)
+        width = self.backbone.width
+        self.spa = SpatialPatternAdapter(IMAGE_CHANNELS, config.spa_channels)
+        adapters = 0 if config.lgfa_direction == "none" else QUARTERS
+        _, _, c8, c16, c32 = config.spa_channels
+        self.lgfa = nn.ModuleList(
+            LocalGlobalFusionAdapter(
+                width, (c8, c16, c32), config.lgfa_width, config.lgfa_heads, config.lgfa_direction == "both"
+            )
+            for _ in range(adapters)
+        )
+        self.decoder = UNetDecoder(
+            IMAGE_CHANNELS, config.spa_channels, width, config.decoder_channels, config.num_classes
+        )
+
+    def encode(self, image: Tensor) -> EncoderFeatures:
+        """Run SPA, ViT and LGFA. (B, 3, H, W) -> features.
+
+        Raises:
+            InvalidInputError: The image has not 3 channels, or a size that is no multiple of 32.
+        """
+        check_input_shape(image)
+        fine2, fine4, *maps = self.spa(image)
+        height, width = image.shape[-2:]
+        scaled = F.interpolate(image, size=(height // 8 * 7, width // 8 * 7), mode="bilinear", antialias=True)
+        tokens = self.backbone.embed(scaled)
+        for quarter in range(QUARTERS):
+            adapter = self.lgfa[quarter] if len(self.lgfa) else None
+            if adapter is not None:
+                prefix, patches = self.backbone.split(tokens)
+                tokens = torch.cat([prefix, adapter.inject(patches, maps)], dim=1)  # type: ignore[operator]
+            tokens = self.backbone.run_quarter(tokens, quarter)
+            if adapter is not None:
+                maps = adapter.extract(self.backbone.split(tokens)[1], maps)  # type: ignore[operator]
+        _, patches = self.backbone.split(self.backbone.vit.norm(tokens))
+        grid = patches.transpose(1, 2).unflatten(2, (height // 16, width // 16))
+        return EncoderFeatures(image, [fine2, fine4, *maps], grid)
+
+    def decode(self, features: EncoderFeatures, deep_supervision: bool = False) -> list[Tensor]:
+        """Features -> [logits (B, K, H, W)], with deep supervision followed by those at strides 2, 4 and 8."""
+        decoded: list[Tensor] = self.decoder(features.image, features.maps, features.tokens, deep_supervision)
+        return decoded
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, K, H, W)."""
+        return self.decode(self.encode(image))[0]
+
+    def trainable_state_keys(self) -> set[str]:
+        """Names of all weights outside the frozen backbone."""
+        return {key for key in self.state_dict() if not key.startswith("backbone.")}
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return (weights outside the frozen backbone, all weights)."""
+        total = sum(p.numel() for p in self.parameters())
+        return total - sum(p.numel() for p in self.backbone.parameters()), total
+
+
+def check_input_shape(image: Tensor) -> None:
+    """Raise InvalidInputError unless the image is (B, 3, H, W) with H and W positive multiples of 32."""
+    if image.ndim != 4 or image.shape[1] != IMAGE_CHANNELS:
+        raise InvalidInputError(f"Expected an image of shape (B, {IMAGE_CHANNELS}, H, W), got {tuple(image.shape)}.")
+    height, width = image.shape[-2:]
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or not height or not width:
+        fitting = [max(SIZE_MULTIPLE, -(-size // SIZE_MULTIPLE) * SIZE_MULTIPLE) for size in (height, width)]
+        raise InvalidInputError(
+            f"Height and width must be multiples of {SIZE_MULTIPLE}, got {height}x{width}. "
+            f"Pad to {fitting[0]}x{fitting[1]}, or use a size such as 160, 192, 224, 256 or 512."
+        )

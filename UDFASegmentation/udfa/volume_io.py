@@ -1,0 +1,131 @@
+"""Reading volumes and writing labelmaps with SimpleITK. All checks of files live here."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from udfa.errors import InvalidInputError
+from udfa.geometry import Volume, check_geometry
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""File names that `read_volume` accepts; a folder is read as a DICOM series."""
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a scalar 3D volume from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series.
+
+    Returns:
+        Volume with axes (D, H, W); intensities as stored after rescaling (HU for CT).
+
+    Raises:
+        InvalidInputError: Not found, unreadable, truncated, not 3D, not scalar, or with an unusable geometry.
+    """
+    return volume_from_image(read_image(path), str(path))
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read any supported file or DICOM folder as a SimpleITK image, with our own messages on failure."""
+    if not path.exists():
+        raise InvalidInputError(f"{path} does not exist. Check the path.")
+    if path.is_dir():
+        return _read_dicom_folder(path)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+        raise InvalidInputError(
+            f"{path} is of an unknown file type. Give {', '.join(VOLUME_SUFFIXES)}, or a folder with a DICOM series."
+        )
+    if path.stat().st_size == 0:
+        raise InvalidInputError(f"{path} is empty (0 bytes). Copy or export it again.")
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{path} cannot be read: it is truncated, damaged or not of the type that its name says. "
+            f"Copy or export it again. ({_last_line(error)})"
+        ) from error
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _read_dicom_folder(folder: Path) -> sitk.Image:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise InvalidInputError(f"{folder} holds no DICOM image series. Give the folder that contains the slice files.")
+    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
+    if len(files) > 1:
+        listing = "; ".join(f"{uid}: {len(names)} files" for uid, names in files.items())
+        raise InvalidInputError(f"{folder} holds {len(files)} DICOM series ({listing}). Give a folder with one series.")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(next(iter(files.values())))
+    try:
+        image: sitk.Image = reader.Execute()
+    except RuntimeError as error:
+        raise InvalidInputError(f"The DICOM series in {folder} cannot be read. ({_last_line(error)})") from error
+    return image
+
+
+def volume_from_image(image: sitk.Image, name: str) -> Volume:
+    """Convert a SimpleITK image to a checked Volume; `name` is used in messages."""
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InvalidInputError(
+            f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel (RGB or vector). "
+            f"Convert it to a scalar volume first (Slicer: Vector to Scalar Volume)."
+        )
+    if image.GetDimension() == 4:
+        raise InvalidInputError(
+            f"{name} is 4D with {image.GetSize()[3]} time points. Extract one 3D volume, or load it as a sequence in "
+            f"Slicer and segment its proxy volume."
+        )
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    if image.GetDimension() != 3:
+        raise InvalidInputError(f"{name} is {image.GetDimension()}D, but a 3D volume is needed.")
+    columns = np.asarray(image.GetDirection(), dtype=np.float64).reshape(3, 3)
+    spacing, origin = image.GetSpacing(), image.GetOrigin()
+    volume = Volume(
+        array=sitk.GetArrayFromImage(image),
+        spacing_mm=(spacing[2], spacing[1], spacing[0]),
+        direction=columns[:, ::-1].copy(),
+        origin_mm=(origin[0], origin[1], origin[2]),
+    )
+    check_geometry(volume)
+    return volume
+
+
+def image_from_array(array: NDArray[np.generic], reference: Volume) -> sitk.Image:
+    """Return a SimpleITK image with the geometry of a reference volume from a (D, H, W) array on its grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(tuple(float(s) for s in reversed(reference.spacing_mm)))
+    image.SetOrigin(reference.origin_mm)
+    image.SetDirection(np.asarray(reference.direction)[:, ::-1].ravel().tolist())
+    return image
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to, and rename it to `path` only when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes[-2:])
+    handle, name = tempfile.mkstemp(prefix=".udfa-", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> None:
+    """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half."""
+    with written_aside(path) as aside:
+        sitk.WriteImage(image_from_array(array, reference), str(aside), useCompression=True)

@@ -1,0 +1,77 @@
+"""From a training run to a checkpoint with full provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udfa.checkpoint import Description, read_info, save_checkpoint
+from udfa.config import to_dict
+from udfa.networks.udfa import UDFA
+from udfa_training.dataset import MANIFEST, PreparedData
+from udfa_training.validation import ValidationReport
+
+if TYPE_CHECKING:
+    from udfa_training.fit import FitConfig
+
+INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a set of weights stands in its run."""
+
+    step: int
+    report: ValidationReport
+
+
+def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, provenance: Provenance) -> None:
+    """Write a checkpoint with data set, split, settings, history and measured metrics."""
+    manifest = json.loads((data.folder / MANIFEST).read_text())
+    history = list(read_info(Path(config.init)).training.get("history", [])) if config.init else []
+    settings = {k: v for k, v in to_dict(config).items() if k not in ("model", "data", "output", "init")}
+    run = {
+        "stage": "pretrain (backbone and adapters)" if config.train_backbone else "adapters and decoder",
+        "started_from": "scratch" if config.init is None else "the run before it in this list",
+        "step": provenance.step,
+        "settings": settings,
+    }
+    training = {
+        "data_set": manifest["name"],
+        "train": sorted({case.patient for case in data.split("train")}),
+        "validation": sorted({case.patient for case in data.split("val")}),
+        "history": [*history, run],
+    }
+    if config.model.network.backbone == "mini":
+        training["backbone"] = (
+            "mini: trained by this project from random weights, supervised by the labels of the same training split; "
+            "frozen in the stages named 'adapters and decoder'"
+        )
+    report = provenance.report
+    metrics = {
+        "protocol": "Dice of whole volumes at native resolution on the validation patients",
+        "mean_dice": round(report.mean_dice, 4),
+        "dice": {name: round(value, 4) for name, value in report.dice.items()},
+        "cases": {case: {n: round(v, 4) for n, v in scores.items()} for case, scores in report.cases.items()},
+    }
+    description = Description(data.licence, INTENDED_USE, training, metrics, commit())
+    save_checkpoint(path, network, config.model, description)
+
+
+def commit() -> str:
+    """Return the commit of this working tree, marked when it has changes; empty outside a repository."""
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def replace_config(config: FitConfig, **changes: object) -> FitConfig:
+    """Return a copy of a config with fields replaced."""
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
