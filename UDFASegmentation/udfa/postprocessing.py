@@ -22,7 +22,7 @@ def keep_largest_component(labelmap: NDArray[np.uint8], value: int) -> int:
         return 0
     region = labelmap[box]
     mask = region == value
-    components = sitk.GetArrayViewFromImage(
+    components = sitk.GetArrayFromImage(
         sitk.RelabelComponent(
             sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True), sortByObjectSize=True
         )

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from udfa.config import SIZE_MULTIPLE, PreprocessingConfig
 
-BODY_HU = -300.0
-"""Voxels above this are taken as body or table when the air around the patient is cropped."""
+BODY_HU = -100.0
+"""Voxels above this are taken as body when the air around the patient is cropped; it lies above -125, where data sets
+with a clipped window put the air."""
 
 STATISTICS_SAMPLE = 2_000_000
 """At most about this many voxels enter the MR intensity statistics."""

@@ -75,7 +75,9 @@ class UDFA(nn.Module):
         check_input_shape(image)
         fine2, fine4, *maps = self.spa(image)
         height, width = image.shape[-2:]
-        scaled = F.interpolate(image, size=(height // 8 * 7, width // 8 * 7), mode="bilinear", antialias=True)
+        size = (height // 8 * 7, width // 8 * 7)
+        # Antialiased resizing exists in float32 only.
+        scaled = F.interpolate(image.float(), size=size, mode="bilinear", antialias=True).to(image.dtype)
         tokens = self.backbone.embed(scaled)
         for quarter in range(QUARTERS):
             adapter = self.lgfa[quarter] if len(self.lgfa) else None
