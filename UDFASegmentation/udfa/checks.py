@@ -61,9 +61,7 @@ def _finite_range(array: NDArray[np.generic]) -> tuple[float, float]:
     return low, high
 
 
-def _modality_warnings(
-    array: NDArray[np.generic], low: float, high: float, config: PreprocessingConfig
-) -> list[str]:
+def _modality_warnings(array: NDArray[np.generic], low: float, high: float, config: PreprocessingConfig) -> list[str]:
     if config.modality == "CT":
         if low > -50:
             return [

@@ -71,16 +71,14 @@ def plane_grid(
     array: NDArray[np.generic], spacing_mm: tuple[float, float, float], config: PreprocessingConfig
 ) -> PlaneGrid:
     """Choose crop and network size for a canonical (D, H, W) volume with spacing (D, H, W) in mm."""
-    height, width = array.shape[1:]
+    _, height, width = array.shape
     crop = (0, height, 0, width)
     if config.modality == "CT" and config.crop_to_body:
         crop = _body_box(array)
     size = (crop[1] - crop[0], crop[3] - crop[2])
     if config.in_plane_spacing_mm is None:
         return PlaneGrid((height, width), crop, size)
-    scaled = [
-        max(1, round(n * s / config.in_plane_spacing_mm)) for n, s in zip(size, spacing_mm[1:], strict=True)
-    ]
+    scaled = [max(1, round(n * s / config.in_plane_spacing_mm)) for n, s in zip(size, spacing_mm[1:], strict=True)]
     return PlaneGrid((height, width), crop, (scaled[0], scaled[1]))
 
 

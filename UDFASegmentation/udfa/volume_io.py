@@ -118,8 +118,12 @@ def written_aside(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=".udfa-", suffix=suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
+    # mkstemp makes files that only the owner can read; the result gets the permissions of an ordinary new file.
+    umask = os.umask(0)
+    os.umask(umask)
     try:
         yield aside
+        aside.chmod(0o666 & ~umask)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -89,9 +89,11 @@ class Augmentation:
         Returns:
             Image (3, S, S) float32 and label (1, S, S) int64.
         """
-        reach = self.config.shift_share * self.size
-        row, column = (c + float(random.uniform(-reach, reach)) for c in centre)
-        image, label = (_crop(x, row, column, round(self.size * (1 + self.config.scale) * 1.25)) for x in (image, label))
+        shift = self.config.shift_share * self.size
+        row, column = (c + float(random.uniform(-shift, shift)) for c in centre)
+        image, label = (
+            _crop(x, row, column, round(self.size * (1 + self.config.scale) * 1.25)) for x in (image, label)
+        )
         seed = int(random.integers(2**31))
         image = _plain(self.affine.set_random_state(seed)(image, mode="bilinear"))
         label = _plain(self.affine.set_random_state(seed)(label, mode="nearest"))

@@ -21,7 +21,7 @@ from udfa.config import ModelConfig
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.networks.udfa import UDFA
 from udfa.volume_io import written_aside
-from udfa_training.augment import AugmentConfig, Augmentation
+from udfa_training.augment import Augmentation, AugmentConfig
 from udfa_training.dataset import PreparedData, SliceDataset, load_stack, open_prepared
 from udfa_training.publish import Provenance, publish
 from udfa_training.validation import validate
@@ -207,7 +207,7 @@ def train(
     model, optimizer = fabric.setup(SupervisedForward(state.network), state.optimizer)
     restore_average(state, fabric)
     criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    output, started, first = Path(config.output), time.monotonic(), state.step
+    output, started = Path(config.output), time.monotonic()
     progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
     for image, label in loader:
         if state.step >= last_step:
@@ -238,7 +238,6 @@ def train(
             check(config, state, data, output)
     progress.close()
     fabric.barrier()
-    _ = first
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step: int) -> None:
