@@ -168,9 +168,8 @@ class Segmenter:
         wanted = names if options.labels is None else options.labels
         unknown = [name for name in wanted if name not in names]
         if unknown or not wanted:
-            raise InvalidInputError(
-                f"This model has no label {', '.join(map(repr, unknown)) or '(none given)'}. It has: {', '.join(names)}."
-            )
+            named = ", ".join(map(repr, unknown)) or "(none given)"
+            raise InvalidInputError(f"This model has no label {named}. It has: {', '.join(names)}.")
         return torch.tensor([0] + [i if n in wanted else 0 for i, n in enumerate(names, start=1)], dtype=torch.uint8)
 
     def _batches(
@@ -271,7 +270,7 @@ class Segmenter:
 
 
 def scaled_entropy(probabilities: Tensor) -> Tensor:
-    """Entropy of class probabilities, scaled so that 255 means all classes equally likely. (K, H, W) -> (H, W) uint8."""
+    """Entropy of class probabilities, 255 when all classes are equally likely. (K, H, W) -> (H, W) uint8."""
     classes = probabilities.shape[0]
     entropy = torch.special.entr(probabilities).sum(dim=0) / np.log(classes)
     return (entropy * 255).round().clamp(0, 255).to(torch.uint8)

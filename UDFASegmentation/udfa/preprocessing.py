@@ -71,7 +71,7 @@ def plane_grid(
     array: NDArray[np.generic], spacing_mm: tuple[float, float, float], config: PreprocessingConfig
 ) -> PlaneGrid:
     """Choose crop and network size for a canonical (D, H, W) volume with spacing (D, H, W) in mm."""
-    _, height, width = array.shape
+    height, width = int(array.shape[1]), int(array.shape[2])
     crop = (0, height, 0, width)
     if config.modality == "CT" and config.crop_to_body:
         crop = _body_box(array)
