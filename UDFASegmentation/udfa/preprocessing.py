@@ -78,7 +78,7 @@ def plane_grid(
     size = (crop[1] - crop[0], crop[3] - crop[2])
     if config.in_plane_spacing_mm is None:
         return PlaneGrid((height, width), crop, size)
-    scaled = [max(1, round(n * s / config.in_plane_spacing_mm)) for n, s in zip(size, spacing_mm[1:], strict=True)]
+    scaled = [max(1, round(n * s / config.in_plane_spacing_mm)) for n, s in zip(size, spacing_mm[1:])]
     return PlaneGrid((height, width), crop, (scaled[0], scaled[1]))
 
 
@@ -91,7 +91,7 @@ def _body_box(array: NDArray[np.generic], margin: int = 4) -> tuple[int, int, in
     # A single bright pixel (noise, wire) must not widen the box: at least 1 % of a row or column has to be dense.
     rows = np.flatnonzero((dense > 0).mean(axis=1) > 0.01)
     columns = np.flatnonzero((dense > 0).mean(axis=0) > 0.01)
-    height, width = dense.shape
+    height, width = int(array.shape[1]), int(array.shape[2])
     if len(rows) == 0 or len(columns) == 0:
         return (0, height, 0, width)
     return (

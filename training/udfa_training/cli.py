@@ -91,7 +91,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     fields = yaml.safe_load(path.read_text())
     if len(overrides) % 2 or any(not name.startswith("--") for name in overrides[::2]):
         raise InvalidInputError(f"Give overrides as --field value, got: {' '.join(overrides)}.")
-    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
+    for name, value in zip(overrides[::2], overrides[1::2]):
         *parents, last = name[2:].replace("-", "_").split(".")
         target = fields
         for parent in parents:

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class FitConfig:
     """Folder for the run: state, log and the checkpoint."""
     model: ModelConfig
     """Model to train."""
-    init: str | None = None
+    init: Optional[str] = None
     """Checkpoint (.safetensors) whose weights the run starts from."""
     train_backbone: bool = False
     """Pre-training of `mini`: also train the backbone, which is otherwise frozen."""

@@ -129,7 +129,7 @@ def _sha256(path: Path) -> str:
 def _write(data: SourceData, rows: list[dict[str, Any]], folder: Path) -> None:
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
-    for case, row in zip(data.cases, rows, strict=True):
+    for case, row in zip(data.cases, rows):
         shutil.copyfile(case.image, folder / row["image"])
         shutil.copyfile(case.label, folder / row["label"])
     labels = {"background": 0} | {name: value for value, name in enumerate(data.labels, start=1)}

@@ -61,8 +61,7 @@ class LocalToGlobal(nn.Module):
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
         levels = [
-            project(m).flatten(2).transpose(1, 2) + level
-            for project, m, level in zip(self.project, maps, self.level, strict=True)
+            project(m).flatten(2).transpose(1, 2) + level for project, m, level in zip(self.project, maps, self.level)
         ]
         context = self.context_norm(torch.cat(levels, dim=1))
         # The stride-16 map and the token grid coincide, so each token also receives its own place's pattern directly.

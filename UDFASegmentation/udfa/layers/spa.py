@@ -25,7 +25,7 @@ class SpatialPatternAdapter(nn.Module):
         previous = (in_channels, *channels[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(ConvNormAct(c_in, c_out, stride=2), ConvNormAct(c_out, c_out))
-            for c_in, c_out in zip(previous, channels, strict=True)
+            for c_in, c_out in zip(previous, channels)
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:

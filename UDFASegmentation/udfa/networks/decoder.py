@@ -80,5 +80,5 @@ class UNetDecoder(nn.Module):
         x2 = self.stage2(x4, torch.cat([m2, F.pixel_unshuffle(image, IMAGE_FOLD)], dim=1))
         logits = [F.pixel_shuffle(self.head(x2), IMAGE_FOLD)]
         if deep_supervision:
-            logits += [head(x) for head, x in zip(self.auxiliary_heads, (x2, x4, x8), strict=True)]
+            logits += [head(x) for head, x in zip(self.auxiliary_heads, (x2, x4, x8))]
         return logits
