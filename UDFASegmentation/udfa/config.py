@@ -7,10 +7,9 @@ so that there is one definition of every setting.
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Optional, TypeVar
 
 from udfa.errors import InvalidInputError
 
@@ -87,7 +86,7 @@ class PreprocessingConfig:
     """Subtracted after the mapping to [0, 1] (CT). The default is the mean of ImageNet's channel means."""
     std: float = 0.226
     """Divided by after the subtraction (CT)."""
-    in_plane_spacing_mm: float | None = 2.0
+    in_plane_spacing_mm: Optional[float] = 2.0
     """Pixel size at which the network works, in mm; None keeps the native pixel grid."""
     slice_axis: Literal["axial", "acquisition"] = "axial"
     """axial: slices along the array axis nearest to superior; acquisition: along the axis of largest spacing."""
@@ -157,7 +156,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
 
@@ -192,16 +191,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         _require(value in arguments, f"{where} is {value!r}, but must be one of {', '.join(map(repr, arguments))}.")
         return value
-    if origin in (types.UnionType, typing.Union):
+    if origin is typing.Union:
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple:
-        _require(isinstance(value, list | tuple), f"{where} is {value!r}, but must be a list.")
+        _require(isinstance(value, (list, tuple)), f"{where} is {value!r}, but must be a list.")
         if arguments[-1] is Ellipsis:
             return tuple(_convert(arguments[0], item, where) for item in value)
         _require(len(value) == len(arguments), f"{where} is {value!r}, but needs {len(arguments)} values.")
-        return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
+        return tuple(_convert(a, item, where) for a, item in zip(arguments, value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool):
