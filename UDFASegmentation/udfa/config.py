@@ -7,6 +7,7 @@ so that there is one definition of every setting.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, TypeVar
@@ -26,6 +27,9 @@ BACKBONE_WIDTHS: dict[str, int] = {
 
 SIZE_MULTIPLE = 32
 """Height and width of a network input must be multiples of this: the coarsest SPA map has stride 32."""
+
+MAX_CLASSES = 256
+"""Labelmaps are uint8, so that is how many classes they can tell apart."""
 
 T = TypeVar("T")
 
@@ -53,6 +57,8 @@ class NetworkConfig:
     """Which attention directions are built: both, local-to-global only, or no adapter (for ablations)."""
     decoder_channels: tuple[int, int, int, int] = (96, 64, 48, 32)
     """Channels of the decoder at strides 16, 8, 4 and 2; the head reaches stride 1 by sub-pixel shuffle."""
+    prompt_channels: Optional[tuple[int, int, int, int]] = None
+    """Channels of the prompt encoder at strides 2, 4, 8 and 16; None when the model takes no clicks."""
 
     def __post_init__(self) -> None:
         _require(
@@ -60,12 +66,15 @@ class NetworkConfig:
             f"Unknown backbone '{self.backbone}'. Known: {', '.join(BACKBONE_WIDTHS)}.",
         )
         _require(self.num_classes >= 2, f"num_classes is {self.num_classes}, but needs background and one label.")
+        _require(self.num_classes <= MAX_CLASSES, f"num_classes is {self.num_classes}, but at most {MAX_CLASSES} fit.")
+        for name in ("lgfa_width", "lgfa_heads"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, but must be positive.")
         _require(
             self.lgfa_width % self.lgfa_heads == 0,
             f"lgfa_width {self.lgfa_width} is not a multiple of lgfa_heads {self.lgfa_heads}.",
         )
-        for name in ("spa_channels", "decoder_channels"):
-            channels = getattr(self, name)
+        for name in ("spa_channels", "decoder_channels", "prompt_channels"):
+            channels = getattr(self, name) or ()
             _require(
                 all(c > 0 and c % 8 == 0 for c in channels),
                 f"{name} {channels} must be positive multiples of 8 (group normalisation uses groups of 8).",
@@ -100,6 +109,8 @@ class PreprocessingConfig:
     """CT only: leave out the air around the patient (the result there is background)."""
 
     def __post_init__(self) -> None:
+        numbers = (*self.window_hu, *self.percentiles, self.mean, self.std, self.in_plane_spacing_mm or 0.0)
+        _require(all(map(math.isfinite, numbers)), "Preprocessing values must be finite: NaN or infinity found.")
         _require(self.window_hu[0] < self.window_hu[1], f"window_hu {self.window_hu} must be (lower, upper).")
         low, high = self.percentiles
         _require(0 <= low < high <= 100, f"percentiles {self.percentiles} must satisfy 0 <= lower < upper <= 100.")
@@ -175,13 +186,21 @@ def from_dict(cls: type[T], data: dict[str, Any], where: str = "configuration") 
     _require(isinstance(data, dict), f"{where}: expected a mapping for {cls.__name__}, got {type(data).__name__}.")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - names)
+    unknown = sorted(map(str, set(data) - names))
     _require(not unknown, f"{where}: unknown field(s) {', '.join(unknown)} for {cls.__name__}. Known: {sorted(names)}.")
+    missing = sorted(_required_fields(cls) - set(data))
+    _require(not missing, f"{where}: field(s) {', '.join(missing)} of {cls.__name__} missing.")
     values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in data.items()}
     try:
         return cls(**values)
-    except TypeError as error:
-        raise InvalidInputError(f"{where}: {error}.") from error
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{where}: {error}") from error
+
+
+def _required_fields(cls: type[Any]) -> set[str]:
+    """Names of the fields of a dataclass that have no default."""
+    unset = dataclasses.MISSING
+    return {f.name for f in dataclasses.fields(cls) if f.default is unset and f.default_factory is unset}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -189,7 +208,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_dict(hint, value, where)
     if origin is Literal:
-        _require(value in arguments, f"{where} is {value!r}, but must be one of {', '.join(map(repr, arguments))}.")
+        # Equal is not enough: True == 1 and 3.0 == 3.
+        correct = any(value == choice and type(value) is type(choice) for choice in arguments)
+        _require(correct, f"{where} is {value!r}, but must be one of {', '.join(map(repr, arguments))}.")
         return value
     if origin is typing.Union:
         if value is None and type(None) in arguments:

@@ -53,6 +53,14 @@ class Orientation:
         steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)
         return array[steps].transpose(np.argsort(self.permutation))
 
+    def invert_box(self, box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+        """Return where a box of the canonical array (of that canonical shape) lies in the source array."""
+        source = [slice(0, 0)] * 3
+        for axis, (piece, length, flip) in enumerate(zip(box, shape, self.flips)):
+            low, high = (length - piece.stop, length - piece.start) if flip else (piece.start, piece.stop)
+            source[self.permutation[axis]] = slice(low, high)
+        return (source[0], source[1], source[2])
+
 
 def check_geometry(volume: Volume) -> None:
     """Raise InvalidInputError unless spacing is positive and the direction matrix is orthonormal."""

@@ -22,7 +22,7 @@ from udfa.config import ModelConfig
 from udfa.devices import ExecutionPlan, free_cached_memory, is_out_of_memory, make_plan
 from udfa.errors import CancelledError, InvalidInputError, UDFAError
 from udfa.geometry import Volume, canonical_orientation, reorient
-from udfa.networks.udfa import UDFA
+from udfa.networks.udfa import UDFA, EncoderFeatures
 from udfa.postprocessing import keep_largest_component
 from udfa.preprocessing import (
     IntensityRule,
@@ -255,6 +255,21 @@ class Segmenter:
         tile = tile.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits: Tensor = network(tile)
+        return logits.float().softmax(dim=1)
+
+    @torch.inference_mode()
+    def encode(self, tile: Tensor) -> EncoderFeatures:
+        """Encoder features of tiles for later decoding with clicks. (n, 3, S, S) -> features on the plan's device."""
+        network = self.network.to(self.plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with self._autocast():
+            return network.encode(tile.to(self.plan.device).contiguous(memory_format=torch.channels_last))
+
+    @torch.inference_mode()
+    def decode(self, features: EncoderFeatures, prompt: Tensor | None = None) -> Tensor:
+        """Class probabilities (n, K, S, S) float32 from features and an optional prompt (n, 2K, S, S)."""
+        prompt = None if prompt is None else prompt.to(self.plan.device)
+        with self._autocast():
+            logits = self.network.decode(features, prompt=prompt)[0]
         return logits.float().softmax(dim=1)
 
     def _autocast(self) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ from udfa.layers.lgfa import LocalGlobalFusionAdapter
 from udfa.layers.spa import SpatialPatternAdapter
 from udfa.networks.backbone import QUARTERS, FrozenBackbone
 from udfa.networks.decoder import UNetDecoder
+from udfa.networks.prompt import PromptEncoder
 
 IMAGE_CHANNELS = 3
 """Three neighbouring slices, or one slice three times."""
@@ -65,6 +66,11 @@ class UDFA(nn.Module):
         self.decoder = UNetDecoder(
             IMAGE_CHANNELS, config.spa_channels, width, config.decoder_channels, config.num_classes
         )
+        self.prompt_encoder = (
+            None
+            if config.prompt_channels is None
+            else PromptEncoder(config.num_classes, config.prompt_channels, config.spa_channels[:4])
+        )
 
     def encode(self, image: Tensor) -> EncoderFeatures:
         """Run SPA, ViT and LGFA. (B, 3, H, W) -> features.
@@ -91,9 +97,29 @@ class UDFA(nn.Module):
         grid = patches.transpose(1, 2).unflatten(2, (height // 16, width // 16))
         return EncoderFeatures(image, [fine2, fine4, *maps], grid)
 
-    def decode(self, features: EncoderFeatures, deep_supervision: bool = False) -> list[Tensor]:
-        """Features -> [logits (B, K, H, W)], with deep supervision followed by those at strides 2, 4 and 8."""
-        decoded: list[Tensor] = self.decoder(features.image, features.maps, features.tokens, deep_supervision)
+    def decode(
+        self, features: EncoderFeatures, deep_supervision: bool = False, prompt: Tensor | None = None
+    ) -> list[Tensor]:
+        """Run the decoder.
+
+        Args:
+            features: What `encode` returned.
+            deep_supervision: Also return the logits at strides 2, 4 and 8.
+            prompt: (B, 2K, H, W) click maps and one-hot labelmap as in PromptEncoder; None for the automatic result.
+
+        Returns:
+            [logits (B, K, H, W)], with deep supervision followed by the others.
+
+        Raises:
+            InvalidInputError: A prompt was given to a model without a prompt encoder.
+        """
+        maps = features.maps
+        if prompt is not None:
+            if self.prompt_encoder is None:
+                raise InvalidInputError("This checkpoint takes no clicks: it has no prompt encoder. Choose another.")
+            additions = self.prompt_encoder(prompt)
+            maps = [m + a for m, a in zip(maps, additions)] + maps[len(additions) :]
+        decoded: list[Tensor] = self.decoder(features.image, maps, features.tokens, deep_supervision)
         return decoded
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,0 +1,53 @@
+"""Cache of encoder features per slice, so that a click costs one decoder pass."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import torch
+
+from udfa.networks.udfa import EncoderFeatures
+
+
+class FeatureCache:
+    """Least-recently-used cache of encoder features with a byte budget.
+
+    Args:
+        budget_bytes: Upper bound of the cached tensors' bytes. At least the newest entry is always kept.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.used_bytes = 0
+        self._entries: OrderedDict[Hashable, EncoderFeatures] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def get(self, key: Hashable, compute: Callable[[], EncoderFeatures]) -> EncoderFeatures:
+        """Return the features of a slice (or tile), computing them when they are not cached."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        features = compute()
+        self._entries[key] = features
+        self.used_bytes += features_bytes(features)
+        while self.used_bytes > self.budget_bytes and len(self._entries) > 1:
+            _, oldest = self._entries.popitem(last=False)
+            self.used_bytes -= features_bytes(oldest)
+        return features
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._entries.clear()
+        self.used_bytes = 0
+
+
+def features_bytes(features: EncoderFeatures) -> int:
+    """Bytes that the tensors of one entry hold."""
+    tensors: list[torch.Tensor] = [features.image, features.tokens, *features.maps]
+    return sum(t.numel() * t.element_size() for t in tensors)

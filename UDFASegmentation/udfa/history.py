@@ -1,0 +1,131 @@
+"""Edits of a labelmap as box deltas, and the undo history made of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[slice, slice, slice]
+"""Region of a (D, H, W) labelmap."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """One prompt.
+
+    Attributes:
+        position: Voxel (D, H, W) of the volume's own grid.
+        value: Label value the click is about.
+        positive: True: the voxel belongs to the label. False: it does not.
+    """
+
+    position: tuple[int, int, int]
+    value: int
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of the labelmap.
+
+    Attributes:
+        box: Region outside of which nothing changed; empty slices when nothing changed at all.
+        before: Labels in the box before the change, uint8.
+        after: Labels in the box after the change, uint8.
+        clicks: The clicks that caused it; empty for a manual edit.
+        slices: Slices along the slice axis in which voxels changed.
+        seconds: Time the edit took.
+        kind: click, scribble, or manual (brush and eraser strokes made elsewhere).
+        note: Why nothing changed, if so.
+    """
+
+    box: Box
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    clicks: tuple[Click, ...] = ()
+    slices: tuple[int, ...] = ()
+    seconds: float = 0.0
+    kind: Literal["click", "scribble", "manual"] = "click"
+    note: str = ""
+
+    @property
+    def changed_voxels(self) -> int:
+        """Number of voxels that differ."""
+        return int(np.count_nonzero(self.before != self.after))
+
+
+EMPTY_BOX: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
+
+
+def delta(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], offset: tuple[int, int, int] = (0, 0, 0)
+) -> Optional[tuple[Box, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Return the smallest box in which two labelmaps differ, with copies of both there; None if they are equal.
+
+    Args:
+        before: (D, H, W) labels.
+        after: (D, H, W) labels of the same shape.
+        offset: Added to the box, for labelmaps that are themselves a region of a larger one.
+    """
+    changed = before != after
+    if not changed.any():
+        return None
+    ranges = []
+    for axis in range(3):
+        along = np.flatnonzero(changed.any(axis=tuple(a for a in range(3) if a != axis)))
+        ranges.append((int(along[0]), int(along[-1]) + 1))
+    inner = tuple(slice(a, b) for a, b in ranges)
+    d, h, w = (slice(a + o, b + o) for (a, b), o in zip(ranges, offset))
+    return (d, h, w), before[inner].copy(), after[inner].copy()
+
+
+@dataclass
+class History:
+    """Undo and redo of edits, bit-exact, to a fixed depth.
+
+    Attributes:
+        depth: Number of edits that can be undone.
+    """
+
+    depth: int = 100
+    _done: deque[Edit] = field(default_factory=deque)
+    _undone: list[Edit] = field(default_factory=list)
+
+    def push(self, edit: Edit) -> None:
+        """Record an edit that has been applied; what was undone before can no longer be redone."""
+        self._done.append(edit)
+        self._undone.clear()
+        while len(self._done) > self.depth:
+            self._done.popleft()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to undo."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an edit to redo."""
+        return bool(self._undone)
+
+    def undo(self, labelmap: NDArray[np.uint8]) -> Optional[Edit]:
+        """Take the last edit back, in place; returns it, or None when there is none."""
+        if not self._done:
+            return None
+        edit = self._done.pop()
+        labelmap[edit.box] = edit.before
+        self._undone.append(edit)
+        return edit
+
+    def redo(self, labelmap: NDArray[np.uint8]) -> Optional[Edit]:
+        """Apply the last undone edit again, in place; returns it, or None when there is none."""
+        if not self._undone:
+            return None
+        edit = self._undone.pop()
+        labelmap[edit.box] = edit.after
+        self._done.append(edit)
+        return edit
