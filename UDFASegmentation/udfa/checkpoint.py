@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import udfa
 from udfa.config import ModelConfig, from_dict, to_dict
 from udfa.errors import CheckpointError, InvalidInputError
 from udfa.labels import Label, describe
+from udfa.safetensors_header import METADATA, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +34,9 @@ FORMAT_VERSION = 1
 """Version of the metadata document that this package writes; newer ones are refused."""
 
 METADATA_KEY = "udfa"
-HEADER_LIMIT = 100_000_000
-"""Longest plausible safetensors header in bytes (the format's own limit)."""
+"""Name of the metadata document in the safetensors header."""
 
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,19 @@ def save_checkpoint(
         half: Store weights in float16 (else float32).
 
     Raises:
-        CheckpointError: A weight is not finite, or does not fit into float16.
+        CheckpointError: The file name or the configuration does not fit, a weight is not finite or does not fit into
+            float16, the description is no plain data, or the file cannot be written. No file is left behind then.
     """
     import torch
-    from safetensors.torch import save_file
 
-    from udfa.volume_io import written_aside
-
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"Not saved: {path.name} must end in .safetensors.")
+    if network.config != config.network:
+        raise CheckpointError(f"Not saved: the network was built as {network.config}, not as {config.network}.")
     inside = config.network.backbone == "mini"
-    keys = sorted(network.state_dict() if inside else network.trainable_state_keys())
     state = network.state_dict()
     dtype = torch.float16 if half else torch.float32
-    tensors = {key: state[key].detach().cpu().to(dtype).contiguous() for key in keys}
+    tensors = {key: state[key].detach().cpu().to(dtype).contiguous() for key in sorted(_stored_keys(network))}
     broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f"Not saved: weights are NaN, infinite or too large for {dtype}: {broken[:3]}.")
@@ -140,10 +140,26 @@ def save_checkpoint(
         "commit": description.commit,
         "parameters": {"trainable": trainable, "total": total},
     }
-    document["content_sha256"] = _content_sha256(document, tensors)
-    with written_aside(path) as aside:
-        save_file(tensors, aside, metadata={METADATA_KEY: json.dumps(document)})
-    return read_info(path)
+    return _write(path, tensors, document)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> CheckpointInfo:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from udfa.volume_io import written_aside
+
+    try:
+        document["content_sha256"] = content_sha256(document, tensors)
+        text = json.dumps(document)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"Not saved: the description holds something that JSON cannot ({error}).") from error
+    try:
+        with written_aside(path) as aside:
+            save_file(tensors, aside, metadata={METADATA_KEY: text})
+            return replace(read_info(aside), path=path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} could not be written ({error}). Check the folder and the free space.") from error
 
 
 def _prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,7 +193,8 @@ def _byte_type() -> Any:
     return torch.uint8
 
 
-def _content_sha256(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def content_sha256(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over a metadata document, without its own entry `content_sha256`, and all tensors."""
     rest = {key: value for key, value in document.items() if key != "content_sha256"}
     canonical = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
     return hashlib.sha256((canonical + tensors_sha256(tensors)).encode()).hexdigest()
@@ -192,37 +209,59 @@ def read_info(path: Path) -> CheckpointInfo:
     document = _read_document(path)
     try:
         backbone, parameters = document["backbone"], document["parameters"]
-        config = from_dict(ModelConfig, document["config"], str(path))
-        labels = tuple(_label_from_row(row) for row in document["label_table"])
+        config = from_dict(ModelConfig, document["config"], "config")
+        labels = tuple(_label_from_row(row, value) for value, row in enumerate(document["label_table"], start=1))
         info = CheckpointInfo(
             path=path,
             config=config,
             labels=labels,
-            backbone_sha256=backbone["sha256"],
-            backbone_inside=backbone["inside"],
-            training=document["training"],
-            metrics=document["metrics"],
-            licence=document["licence"],
-            intended_use=document["intended_use"],
-            package_version=document["package_version"],
-            commit=document["commit"],
-            trainable_parameters=parameters["trainable"],
-            total_parameters=parameters["total"],
-            content_sha256=document["content_sha256"],
+            backbone_sha256=_typed(backbone, "sha256", str),
+            backbone_inside=_typed(backbone, "inside", bool),
+            training=_typed(document, "training", dict),
+            metrics=_typed(document, "metrics", dict),
+            licence=_typed(document, "licence", str),
+            intended_use=_typed(document, "intended_use", str),
+            package_version=_typed(document, "package_version", str),
+            commit=_typed(document, "commit", str),
+            trainable_parameters=_typed(parameters, "trainable", int),
+            total_parameters=_typed(parameters, "total", int),
+            content_sha256=_typed(document, "content_sha256", str),
             size_bytes=path.stat().st_size,
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_consistency(info, backbone["name"])
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: its metadata is incomplete or inconsistent ({type(error).__name__}: {error}). Get the file again."
         ) from error
-    if tuple(label.name for label in labels) != config.labels:
-        raise CheckpointError(f"{path}: label table and configuration name different labels. Get the file again.")
     return info
 
 
-def _label_from_row(row: Mapping[str, Any]) -> Label:
-    red, green, blue = (int(c) for c in row["color"])
-    return Label(row["name"], row["title"], (red, green, blue), _code(row["type"]), _code(row["modifier"]))
+def _typed(entries: Any, key: str, kind: type[T]) -> T:
+    """Return entries[key] if it is of exactly that type; TypeError or KeyError if not."""
+    value = entries[key]
+    if type(value) is not kind:
+        raise TypeError(f"{key} is {value!r}, but must be of type {kind.__name__}")
+    return value
+
+
+def _check_consistency(info: CheckpointInfo, backbone_name: Any) -> None:
+    """Raise ValueError if entries of the metadata contradict each other."""
+    if tuple(label.name for label in info.labels) != info.config.labels:
+        raise ValueError("label table and configuration name different labels")
+    if backbone_name != info.config.network.backbone:
+        raise ValueError(f"backbone {backbone_name!r} and configuration {info.config.network.backbone!r} differ")
+    if info.backbone_inside != (backbone_name == "mini"):
+        raise ValueError("the backbone is inside the file if and only if it is 'mini'")
+    if not 0 <= info.trainable_parameters <= info.total_parameters or not info.total_parameters:
+        raise ValueError(f"{info.trainable_parameters} of {info.total_parameters} parameters are trainable")
+
+
+def _label_from_row(row: Any, value: int) -> Label:
+    red, green, blue = row["color"]
+    color = (red, green, blue)
+    if not all(type(c) is int and 0 <= c <= 255 for c in color) or _typed(row, "value", int) != value:
+        raise ValueError(f"label {value} has a wrong number or colour: {row}")
+    return Label(_typed(row, "name", str), _typed(row, "title", str), color, _code(row["type"]), _code(row["modifier"]))
 
 
 def _code(value: Any) -> tuple[str, str, str] | None:
@@ -232,47 +271,18 @@ def _code(value: Any) -> tuple[str, str, str] | None:
     return (scheme, code, meaning)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """Return the JSON header of a safetensors file after checking that the file is whole."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist. Check the path, or list the bundled models with 'udfa models'.")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start.startswith(_PICKLE_STARTS):
-            raise CheckpointError(
-                f"{path} is a pickle-based PyTorch file. It could run code when opened and is refused; "
-                f"convert it to a .safetensors checkpoint with 'udfa-train'."
-            )
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= HEADER_LIMIT:
-            raise CheckpointError(f"{path} is not a safetensors file. Choose a .safetensors checkpoint of UDFA.")
-        if 8 + length > size:
-            raise CheckpointError(f"{path} is truncated ({size} bytes). Copy or download it again.")
-        raw = file.read(length)
-    try:
-        header = json.loads(raw)
-        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: its header cannot be read.") from error
-    if 8 + length + end != size:
-        raise CheckpointError(
-            f"{path} is truncated or has been appended to: {8 + length + end} bytes expected, {size} found. "
-            f"Copy or download it again."
-        )
-    return dict(header)
-
-
 def _read_document(path: Path) -> dict[str, Any]:
-    metadata = _read_header(path).get("__metadata__") or {}
+    metadata = read_header(path).get(METADATA, {})
     if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path} holds weights, but is no UDFA checkpoint: the metadata entry '{METADATA_KEY}' is missing."
         )
     try:
         document = json.loads(metadata[METADATA_KEY])
-        version = int(document["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+        version = _typed(document, "format_version", int)
+        if version < 1:
+            raise ValueError(f"format_version is {version}")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the metadata entry '{METADATA_KEY}' is damaged. Get the file again.") from error
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -287,10 +297,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    _read_header(path)
+    read_header(path)
     try:
         return dict(load_file(path))
-    except SafetensorError as error:
+    except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Copy or download it again.") from error
 
 
@@ -310,23 +320,13 @@ def load_checkpoint(path: Path, backbone_weights: Path | None = None) -> Checkpo
 
     info = read_info(path)
     tensors = read_tensors(path)
-    if _content_sha256(_read_document(path), tensors) != info.content_sha256:
+    if content_sha256(_read_document(path), tensors) != info.content_sha256:
         raise CheckpointError(f"{path} has been changed: its content does not match its SHA-256. Get the file again.")
     try:
         network = UDFA(info.config.network)
-    except InvalidInputError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    expected = set(network.state_dict()) if info.backbone_inside else network.trainable_state_keys()
-    missing, foreign = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
-    if missing or foreign:
-        raise CheckpointError(
-            f"{path} does not fit its own configuration: missing {missing[:3]} ({len(missing)}), "
-            f"foreign {foreign[:3]} ({len(foreign)})."
-        )
-    state = network.state_dict()
-    wrong = [key for key, value in tensors.items() if value.shape != state[key].shape]
-    if wrong:
-        raise CheckpointError(f"{path}: weights of unexpected shape: {wrong[:3]}.")
+    except (InvalidInputError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: its network cannot be built ({error}).") from error
+    _check_weights(path, tensors, network)
     if not info.backbone_inside:
         load_pretrained(network.backbone, backbone_weights)
     stored = {k: v for k, v in tensors.items() if k.startswith("backbone.")}
@@ -340,3 +340,27 @@ def load_checkpoint(path: Path, backbone_weights: Path | None = None) -> Checkpo
     network.requires_grad_(False)
     network.eval()
     return Checkpoint(network, info)
+
+
+def _check_weights(path: Path, tensors: Mapping[str, Tensor], network: UDFA) -> None:
+    """Raise CheckpointError unless the names, shapes and types of the weights are exactly those to be stored."""
+    state = network.state_dict()
+    expected = _stored_keys(network)
+    missing, foreign = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
+    if missing or foreign:
+        raise CheckpointError(
+            f"{path} does not fit its own configuration: missing {missing[:3]} ({len(missing)}), "
+            f"foreign {foreign[:3]} ({len(foreign)}). Get the file again."
+        )
+    wrong = [key for key in sorted(tensors) if tensors[key].shape != state[key].shape]
+    if wrong:
+        shapes = f"{tuple(tensors[wrong[0]].shape)} instead of {tuple(state[wrong[0]].shape)}"
+        raise CheckpointError(f"{path}: {len(wrong)} weights of unexpected shape, such as {wrong[0]}: {shapes}.")
+    strange = [key for key in sorted(tensors) if str(tensors[key].dtype) not in ("torch.float16", "torch.float32")]
+    if strange:
+        raise CheckpointError(f"{path}: {strange[0]} is of type {tensors[strange[0]].dtype}, not float16 or float32.")
+
+
+def _stored_keys(network: UDFA) -> set[str]:
+    """Names of the weights a checkpoint holds: all for `mini`, those outside the frozen backbone for DINOv2."""
+    return set(network.state_dict()) if network.config.backbone == "mini" else network.trainable_state_keys()

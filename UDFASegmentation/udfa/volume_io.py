@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,19 @@ from numpy.typing import NDArray
 
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume, check_geometry
+from udfa.nifti_header import check_nifti
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that `read_volume` accepts; a folder is read as a DICOM series."""
+
+OUTPUT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+"""File names that `write_array` accepts: formats that keep header and voxels in one file."""
+
+UNEVEN_SLICES = 0.1
+"""Deviation of the slices' distances, as a share of the smallest one, that rounding in DICOM headers explains."""
+
+UNEVEN_KEY = "ITK_non_uniform_sampling_deviation"
+"""Metadata entry by which ITK's series reader says that the slices are not evenly spaced."""
 
 
 def read_volume(path: Path) -> Volume:
@@ -43,17 +53,27 @@ def read_image(path: Path) -> sitk.Image:
         )
     if path.stat().st_size == 0:
         raise InvalidInputError(f"{path} is empty (0 bytes). Copy or export it again.")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        check_nifti(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InvalidInputError(
-            f"{path} cannot be read: it is truncated, damaged or not of the type that its name says. "
-            f"Copy or export it again. ({_last_line(error)})"
-        ) from error
+        raise InvalidInputError(f"{path} cannot be read: {_explain(str(error))}") from error
 
 
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def _explain(text: str) -> str:
+    """What an error message of ITK means for the user."""
+    lowered = text.lower()
+    if "refusing to change spacing" in lowered or "zero-valued spacing" in lowered:
+        return "the voxel spacing in its header is zero or no number. Correct the header."
+    if "orthonormal" in lowered or "determinant" in lowered:
+        return (
+            "its axes are not orthonormal (sheared, or without volume). Correct the header, or resample it to a "
+            "regular grid (Slicer: Resample Scalar Volume)."
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
+    reason = lines[-1] if lines else "no reason given"
+    return f"it is truncated, damaged or not of the type that its name says. Copy or export it again. ({reason})"
 
 
 def _read_dicom_folder(folder: Path) -> sitk.Image:
@@ -64,13 +84,49 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
     if len(files) > 1:
         listing = "; ".join(f"{uid}: {len(names)} files" for uid, names in files.items())
         raise InvalidInputError(f"{folder} holds {len(files)} DICOM series ({listing}). Give a folder with one series.")
+    names = next(iter(files.values()))
+    damaged = _unlisted_dicom_files(folder, names)
+    if damaged:
+        raise InvalidInputError(
+            f"{len(damaged)} DICOM files in {folder} cannot be read, such as {damaged[0]}. Copy the folder again."
+        )
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(next(iter(files.values())))
+    reader.SetFileNames(names)
     try:
         image: sitk.Image = reader.Execute()
     except RuntimeError as error:
-        raise InvalidInputError(f"The DICOM series in {folder} cannot be read. ({_last_line(error)})") from error
+        raise InvalidInputError(f"The DICOM series in {folder} cannot be read: {_explain(str(error))}") from error
+    if image.HasMetaDataKey(UNEVEN_KEY):
+        _check_slice_distances(names, folder)
     return image
+
+
+def _unlisted_dicom_files(folder: Path, listed: Sequence[str]) -> list[str]:
+    """Names of the files that begin as DICOM does, but that the reader has passed over: they are damaged."""
+    known = {Path(name).name for name in listed} | {"DICOMDIR"}
+    damaged = []
+    for path in sorted(folder.iterdir()):
+        if path.name not in known and path.is_file():
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    damaged.append(path.name)
+    return damaged
+
+
+def _check_slice_distances(names: Sequence[str], folder: Path) -> None:
+    """Raise InvalidInputError if the sorted slices of a DICOM series lie at clearly different distances."""
+    reader = sitk.ImageFileReader()
+    places = []
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        places.append(reader.GetOrigin())
+    distances = np.linalg.norm(np.diff(np.asarray(places), axis=0), axis=1)
+    if distances.max() > (1 + UNEVEN_SLICES) * distances.min():
+        raise InvalidInputError(
+            f"Slices of the DICOM series in {folder} are missing or unevenly spaced: the distances between them are "
+            f"{distances.min():.2f} to {distances.max():.2f} mm. Copy the whole series, or resample it."
+        )
 
 
 def volume_from_image(image: sitk.Image, name: str) -> Volume:
@@ -80,6 +136,8 @@ def volume_from_image(image: sitk.Image, name: str) -> Volume:
             f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel (RGB or vector). "
             f"Convert it to a scalar volume first (Slicer: Vector to Scalar Volume)."
         )
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
     if image.GetDimension() == 4:
         raise InvalidInputError(
             f"{name} is 4D with {image.GetSize()[3]} time points. Extract one 3D volume, or load it as a sequence in "
@@ -130,6 +188,12 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> None:
-    """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half."""
+    """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half.
+
+    Raises:
+        InvalidInputError: The file name ends in none of OUTPUT_SUFFIXES.
+    """
+    if not path.name.lower().endswith(OUTPUT_SUFFIXES):
+        raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(OUTPUT_SUFFIXES)}.")
     with written_aside(path) as aside:
         sitk.WriteImage(image_from_array(array, reference), str(aside), useCompression=True)
