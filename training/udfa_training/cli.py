@@ -84,7 +84,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     import yaml
 
     from udfa.config import from_dict
-    from udfa_training.fit import FitConfig
+    from udfa_training.fit_config import FitConfig
 
     if not path.is_file():
         raise InvalidInputError(f"{path} does not exist. Examples are in training/configs.")

@@ -5,103 +5,28 @@ from __future__ import annotations
 import csv
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from udfa.checkpoint import load_checkpoint
 from udfa.config import ModelConfig
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.networks.udfa import UDFA
 from udfa.volume_io import written_aside
-from udfa_training.augment import Augmentation, AugmentConfig
+from udfa_training.augment import Augmentation
+from udfa_training.click_stage import ClickObjective
 from udfa_training.dataset import PreparedData, SliceDataset, load_stack, open_prepared
+from udfa_training.fit_config import FitConfig
 from udfa_training.publish import Provenance, publish
+from udfa_training.supervised_stage import SupervisedObjective
 from udfa_training.validation import validate
-
-AUXILIARY_WEIGHTS = (1.0, 0.5, 0.25, 0.125)
-"""Loss weights of the logits at strides 1, 2, 4 and 8 before normalisation, halving as in nnU-Net."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of one training run; the same fields in YAML files, on the command line and in the record."""
-
-    data: str
-    """Folder written by `udfa-train prepare`."""
-    output: str
-    """Folder for the run: state, log and the checkpoint."""
-    model: ModelConfig
-    """Model to train."""
-    init: Optional[str] = None
-    """Checkpoint (.safetensors) whose weights the run starts from."""
-    train_backbone: bool = False
-    """Pre-training of `mini`: also train the backbone, which is otherwise frozen."""
-    size: int = 160
-    """Side S of the training crops in pixels, a multiple of 32."""
-    batch_size: int = 12
-    """Slices per step and process."""
-    steps: int = 4000
-    """Optimiser steps."""
-    warmup_steps: int = 100
-    """Steps of linear learning-rate warm-up before the cosine."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    backbone_learning_rate: float = 5e-4
-    """Peak learning rate of the backbone while it is pre-trained."""
-    weight_decay: float = 0.02
-    """Weight decay of AdamW."""
-    gradient_clip: float = 1.0
-    """Largest gradient norm."""
-    ema_decay: float = 0.998
-    """Decay of the exponential moving average of the weights, which is what gets validated and published."""
-    foreground_share: float = 0.8
-    """Share of slices drawn class by class; the rest is drawn from all slices."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Strength of the augmentation."""
-    accelerator: str = "auto"
-    """Device kind for Lightning Fabric: auto, cpu, cuda, mps."""
-    devices: int = 1
-    """Processes or GPUs on this node."""
-    precision: str = "bf16-mixed"
-    """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
-    workers: int = 1
-    """Loader processes."""
-    seed: int = 0
-    """Seed of initialisation and sampling."""
-    save_every: int = 200
-    """Steps between saved states."""
-    validate_every: int = 1000
-    """Steps between whole-volume validations."""
-    quick_cases: int = 3
-    """Validation cases used for these; all are used at the end."""
-
-    def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "steps", "save_every", "validate_every", "devices"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
-        if self.size % 32:
-            raise InvalidInputError(f"size is {self.size}, but must be a multiple of 32, such as 160, 192 or 256.")
-        if self.train_backbone and self.model.network.backbone != "mini":
-            raise InvalidInputError("train_backbone is for the 'mini' backbone only; DINOv2 stays frozen.")
-
-
-class SupervisedForward(nn.Module):
-    """The forward pass of training: (B, 3, S, S) -> logits at strides 1, 2, 4, 8."""
-
-    def __init__(self, network: UDFA) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        return self.network.decode(self.network.encode(image), deep_supervision=True)
 
 
 @dataclass
@@ -155,19 +80,39 @@ def set_up(config: FitConfig) -> TrainingState:
     torch.manual_seed(config.seed)
     network = UDFA(config.model.network)
     if config.init is not None:
-        from udfa.checkpoint import load_checkpoint
-
-        network.load_state_dict(load_checkpoint(Path(config.init)).network.state_dict())
+        initialise(network, Path(config.init))
     if config.train_backbone:
         network.backbone.unfreeze()
+    if config.stage == "clicks":
+        train_prompt_encoder_only(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    adapters = [p for n, p in network.named_parameters() if not n.startswith("backbone.")]
-    groups: list[dict[str, Any]] = [{"params": adapters, "peak": config.learning_rate}]
-    if config.train_backbone:
-        groups.append({"params": list(network.backbone.parameters()), "peak": config.backbone_learning_rate})
+    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    backbone = [p for n, p in trained.items() if n.startswith("backbone.")]
+    others = [p for n, p in trained.items() if not n.startswith("backbone.")]
+    groups: list[dict[str, Any]] = [{"params": others, "peak": config.learning_rate}]
+    if backbone:
+        groups.append({"params": backbone, "peak": config.backbone_learning_rate})
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     average = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     return TrainingState(network, optimizer, average)
+
+
+def initialise(network: UDFA, path: Path) -> None:
+    """Take over a checkpoint's weights; a prompt encoder that the checkpoint lacks keeps its initial ones."""
+    source = load_checkpoint(path).network.state_dict()
+    own = network.state_dict()
+    fresh = {key for key in own if key.startswith("prompt_encoder.")} - set(source)
+    misfits = sorted((set(own) - fresh) ^ set(source)) or [k for k in source if source[k].shape != own[k].shape]
+    if misfits:
+        raise InvalidInputError(f"{path} does not fit model.network: {len(misfits)} weights differ: {misfits[:3]}.")
+    network.load_state_dict({**own, **source})
+
+
+def train_prompt_encoder_only(network: UDFA) -> None:
+    """Freeze everything but the prompt encoder."""
+    network.requires_grad_(False)
+    if network.prompt_encoder is not None:
+        network.prompt_encoder.requires_grad_(True)
 
 
 def make_loader(config: FitConfig, data: PreparedData, first_step: int, fabric: Fabric) -> DataLoader[Any]:
@@ -204,9 +149,8 @@ def train(
     last_step: int,
 ) -> None:
     """Run optimiser steps up to `last_step`, saving and validating on the way."""
-    model, optimizer = fabric.setup(SupervisedForward(state.network), state.optimizer)
+    model, optimizer = fabric.setup(make_objective(config, state.network), state.optimizer)
     restore_average(state, fabric)
-    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
     output, started = Path(config.output), time.monotonic()
     progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
     for image, label in loader:
@@ -214,7 +158,7 @@ def train(
             break
         set_learning_rate(optimizer, config, state.step)
         image = fabric.to_device(image).contiguous(memory_format=torch.channels_last)
-        loss = supervised_loss(criterion, model(image), fabric.to_device(label))
+        loss = model(image, fabric.to_device(label), draw_seed(config, fabric, state.step))
         if not torch.isfinite(loss):
             raise UDFAError(
                 f"The loss became {loss.item()} at step {state.step}. The last state is in {output / 'last.pt'}. "
@@ -240,6 +184,18 @@ def train(
     fabric.barrier()
 
 
+def make_objective(config: FitConfig, network: UDFA) -> nn.Module:
+    """Return the module that turns (image, label, seed) into the loss of the configured stage."""
+    if config.stage == "clicks":
+        return ClickObjective(network, config.max_clicks, config.reader)
+    return SupervisedObjective(network)
+
+
+def draw_seed(config: FitConfig, fabric: Fabric, step: int) -> int:
+    """Seed of a step's draws: the same however the run was split, different on each process."""
+    return config.seed + 1_000_003 * (step * fabric.world_size + fabric.global_rank)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step: int) -> None:
     """Linear warm-up, then cosine to 1 % of the peak of each parameter group."""
     if step < config.warmup_steps:
@@ -249,17 +205,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step:
         factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-def supervised_loss(criterion: nn.Module, logits: list[Tensor], label: Tensor) -> Tensor:
-    """Dice plus cross-entropy at all strides. [(B, K, s, s), ...], (B, 1, S, S) -> scalar."""
-    losses = []
-    for output in logits:
-        size = (int(output.shape[-2]), int(output.shape[-1]))
-        target = label if label.shape[-2:] == size else F.interpolate(label.float(), size=size, mode="nearest-exact")
-        losses.append(criterion(output.float(), target))
-    weights = torch.tensor(AUXILIARY_WEIGHTS, device=label.device) / sum(AUXILIARY_WEIGHTS)
-    return (torch.stack(losses) * weights).sum()
 
 
 @torch.no_grad()

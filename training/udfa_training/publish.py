@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from udfa_training.dataset import MANIFEST, PreparedData
 from udfa_training.validation import ValidationReport
 
 if TYPE_CHECKING:
-    from udfa_training.fit import FitConfig
+    from udfa_training.fit_config import FitConfig
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 
@@ -35,7 +34,7 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
     history = list(read_info(Path(config.init)).training.get("history", [])) if config.init else []
     settings = {k: v for k, v in to_dict(config).items() if k not in ("model", "data", "output", "init")}
     run = {
-        "stage": "pretrain (backbone and adapters)" if config.train_backbone else "adapters and decoder",
+        "stage": stage_name(config),
         "started_from": "scratch" if config.init is None else "the run before it in this list",
         "step": provenance.step,
         "settings": settings,
@@ -49,7 +48,7 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
     if config.model.network.backbone == "mini":
         training["backbone"] = (
             "mini: trained by this project from random weights, supervised by the labels of the same training split; "
-            "frozen in the stages named 'adapters and decoder'"
+            "frozen in the later stages"
         )
     report = provenance.report
     metrics = {
@@ -62,6 +61,13 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
     save_checkpoint(path, network, config.model, description)
 
 
+def stage_name(config: FitConfig) -> str:
+    """Return what the run trained, in words."""
+    if config.stage == "clicks":
+        return "prompt encoder"
+    return "pretrain (backbone and adapters)" if config.train_backbone else "adapters and decoder"
+
+
 def commit() -> str:
     """Return the commit of this working tree, marked when it has changes; empty outside a repository."""
     folder = Path(__file__).parent
@@ -70,8 +76,3 @@ def commit() -> str:
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def replace_config(config: FitConfig, **changes: object) -> FitConfig:
-    """Return a copy of a config with fields replaced."""
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]

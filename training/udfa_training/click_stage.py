@@ -1,0 +1,102 @@
+"""Training of the prompt encoder with simulated, iterative clicks; everything else is frozen."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+from udfa.networks.udfa import UDFA, EncoderFeatures
+from udfa.prompts import PlaneClick, click_maps, one_hot_labels
+from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
+
+START_SHARES = (0.5, 0.2, 0.3)
+"""How often a sample starts from the automatic result, from nothing, and from a disturbed reference."""
+
+NEAR_CLICK_PIXELS = 12.0
+"""Pixels nearer than this to a click weigh extra: an edit is local."""
+
+NEAR_CLICK_WEIGHT = 1.0
+
+
+class ClickObjective(nn.Module):
+    """One training step of the prompt encoder.
+
+    A reader clicks one to `max_clicks` times; each click answers what the clicks before it led to. Only the last
+    answer is trained, so that memory and time stay those of one decoder pass with gradients.
+
+    Args:
+        network: U-DFA with a prompt encoder.
+        max_clicks: Largest number of clicks per sample.
+        reader: How the reader clicks.
+    """
+
+    def __init__(self, network: UDFA, max_clicks: int, reader: ReaderConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.max_clicks = max_clicks
+        self.reader = reader
+        self.criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+
+    def forward(self, image: Tensor, label: Tensor, seed: int) -> Tensor:
+        """Return the loss. Image (B, 3, S, S), label (B, 1, S, S) int64; seed fixes all draws."""
+        random = np.random.default_rng((seed, 1))
+        reference = label[:, 0].cpu().numpy()
+        with torch.no_grad():
+            features = self.network.encode(image)
+            automatic = self.network.decode(features)[0].argmax(dim=1).cpu().numpy()
+        current = np.stack([self._start(a, r, random) for a, r in zip(automatic, reference)])
+        clicks: list[list[PlaneClick]] = [[] for _ in current]
+        rounds = int(random.integers(1, self.max_clicks + 1))
+        for i in range(rounds):
+            self._click(clicks, current, reference, random)
+            prompt = self._prompt(clicks, current).to(image.device)
+            if i + 1 < rounds:
+                with torch.no_grad():
+                    logits = self._answer(features, prompt)
+                current = logits.argmax(dim=1).cpu().numpy()
+        logits = self._answer(features, prompt).float()
+        near = torch.stack([_near(c, label.shape[-2:]) for c in clicks]).to(image.device)
+        pointwise = F.cross_entropy(logits, label[:, 0], reduction="none")
+        local = (pointwise * near).sum() / near.sum().clamp(min=1)
+        loss: Tensor = self.criterion(logits, label) + NEAR_CLICK_WEIGHT * local
+        return loss
+
+    def _answer(self, features: EncoderFeatures, prompt: Tensor) -> Tensor:
+        return self.network.decode(features, prompt=prompt)[0]
+
+    @staticmethod
+    def _start(automatic: np.ndarray, reference: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        start = random.choice(len(START_SHARES), p=START_SHARES)
+        if start == 0:
+            return automatic
+        return np.zeros_like(automatic) if start == 1 else disturbed(reference, random)
+
+    def _click(
+        self, clicks: list[list[PlaneClick]], current: np.ndarray, reference: np.ndarray, random: np.random.Generator
+    ) -> None:
+        for found, labels, wanted in zip(clicks, current, reference):
+            click = next_click(labels, wanted, random, self.reader)
+            if click is not None:
+                found.append(click)
+
+    def _prompt(self, clicks: list[list[PlaneClick]], current: np.ndarray) -> Tensor:
+        """(B, 2K, S, S)"""
+        classes = self.network.config.num_classes
+        shape = (int(current.shape[1]), int(current.shape[2]))
+        prompts = [
+            torch.cat([click_maps(found, classes, shape), one_hot_labels(torch.from_numpy(labels), classes)])
+            for found, labels in zip(clicks, current)
+        ]
+        return torch.stack(prompts)
+
+
+def _near(clicks: list[PlaneClick], shape: torch.Size) -> Tensor:
+    """1 near the clicks, 0 elsewhere. -> (S, S) float32."""
+    rows, columns = torch.arange(shape[0])[:, None], torch.arange(shape[1])[None, :]
+    near = torch.zeros(shape)
+    for click in clicks:
+        near[(rows - click.row) ** 2 + (columns - click.column) ** 2 <= NEAR_CLICK_PIXELS**2] = 1.0
+    return near

@@ -1,0 +1,90 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Optional
+
+from udfa.config import ModelConfig
+from udfa.errors import InvalidInputError
+from udfa_training.augment import AugmentConfig
+from udfa_training.click_simulation import ReaderConfig
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of one training run; the same fields in YAML files, on the command line and in the record."""
+
+    data: str
+    """Folder written by `udfa-train prepare`."""
+    output: str
+    """Folder for the run: state, log and the checkpoint."""
+    model: ModelConfig
+    """Model to train."""
+    init: Optional[str] = None
+    """Checkpoint (.safetensors) whose weights the run starts from."""
+    stage: Literal["network", "clicks"] = "network"
+    """network: adapters and decoder. clicks: the prompt encoder only, so that the automatic result stays as it is."""
+    train_backbone: bool = False
+    """Pre-training of `mini`: also train the backbone, which is otherwise frozen."""
+    max_clicks: int = 4
+    """Stage clicks: most clicks per sample."""
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    """Stage clicks: how the simulated reader clicks."""
+    size: int = 160
+    """Side S of the training crops in pixels, a multiple of 32."""
+    batch_size: int = 12
+    """Slices per step and process."""
+    steps: int = 4000
+    """Optimiser steps."""
+    warmup_steps: int = 100
+    """Steps of linear learning-rate warm-up before the cosine."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    backbone_learning_rate: float = 5e-4
+    """Peak learning rate of the backbone while it is pre-trained."""
+    weight_decay: float = 0.02
+    """Weight decay of AdamW."""
+    gradient_clip: float = 1.0
+    """Largest gradient norm."""
+    ema_decay: float = 0.998
+    """Decay of the exponential moving average of the weights, which is what gets validated and published."""
+    foreground_share: float = 0.8
+    """Share of slices drawn class by class; the rest is drawn from all slices."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Strength of the augmentation."""
+    accelerator: str = "auto"
+    """Device kind for Lightning Fabric: auto, cpu, cuda, mps."""
+    devices: int = 1
+    """Processes or GPUs on this node."""
+    precision: str = "bf16-mixed"
+    """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
+    workers: int = 1
+    """Loader processes."""
+    seed: int = 0
+    """Seed of initialisation and sampling."""
+    save_every: int = 200
+    """Steps between saved states."""
+    validate_every: int = 1000
+    """Steps between whole-volume validations."""
+    quick_cases: int = 3
+    """Validation cases used for these; all are used at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "steps", "save_every", "validate_every", "devices"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        if self.size % 32:
+            raise InvalidInputError(f"size is {self.size}, but must be a multiple of 32, such as 160, 192 or 256.")
+        if self.train_backbone and self.model.network.backbone != "mini":
+            raise InvalidInputError("train_backbone is for the 'mini' backbone only; DINOv2 stays frozen.")
+        if self.stage == "clicks":
+            self._check_clicks()
+
+    def _check_clicks(self) -> None:
+        if self.train_backbone:
+            raise InvalidInputError("Stage clicks trains the prompt encoder only; set train_backbone to false.")
+        if self.model.network.prompt_channels is None:
+            raise InvalidInputError("Stage clicks needs model.network.prompt_channels, such as [16, 24, 32, 48].")
+        if self.init is None:
+            raise InvalidInputError("Stage clicks starts from a trained checkpoint; name it with init.")
