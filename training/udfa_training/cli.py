@@ -14,6 +14,7 @@ from udfa.errors import InvalidInputError, UDFAError
 
 EXAMPLES = """examples:
   udfa-train prepare ../shared/data/btcv data/btcv --validation btcv0010 btcv0027 btcv0037
+  udfa-train prepare ../shared/data/acdc data/acdc --modality MR
   udfa-train fit --config training/configs/abdomen-ct-mini-pretrain.yaml
   udfa-train fit --config training/configs/abdomen-ct-mini.yaml --steps 2000 --seed 1
   udfa-train evaluate --checkpoint runs/abdomen/model.safetensors --data data/btcv --split val
@@ -52,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("source", type=Path, help="folder with *_image.nii.gz, *_label.nii.gz and manifest.json")
     prepare.add_argument("output", type=Path, help="new folder in nnU-Net raw layout with a manifest")
     prepare.add_argument("--validation", nargs="+", default=[], metavar="PATIENT", help="patients to hold out")
+    prepare.add_argument("--modality", choices=("CT", "MR"), default="CT")
+    prepare.add_argument("--licence", help="terms for weights trained on the data (default: the manifest's words)")
     fit = commands.add_parser("fit", help="train; any config field can follow as --field value")
     fit.add_argument("--config", type=Path, required=True, help="YAML file with the fields of FitConfig")
     evaluate = commands.add_parser("evaluate", help="Dice of a checkpoint on a prepared data set")
@@ -65,8 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _prepare(options: argparse.Namespace) -> None:
     from udfa_training.prepare import find_pairs, prepare
 
-    data = find_pairs(options.source, options.validation)
-    print(f"{prepare(data, options.output)}: {len(data.cases)} cases, {len(options.validation)} held out")
+    data = find_pairs(options.source, options.validation, options.modality, options.licence)
+    held_out = sum(case.split == "val" for case in data.cases)
+    print(f"{prepare(data, options.output)}: {len(data.cases)} cases, {held_out} of them for validation")
 
 
 def _fit(options: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -39,12 +39,19 @@ class SourceData:
     cases: tuple[SourceCase, ...]
 
 
-def find_pairs(source: Path, validation_patients: Sequence[str]) -> SourceData:
-    """Describe a folder of `*_image.nii.gz` / `*_label.nii.gz` pairs with a manifest.json beside or above them.
+def find_pairs(
+    source: Path, validation_patients: Sequence[str] = (), modality: str = "CT", licence: Optional[str] = None
+) -> SourceData:
+    """Describe a folder of `*_image.nii.gz` / `*_label.nii.gz` pairs with a manifest.json that names the labels.
+
+    The pairs lie in the folder itself, or in `train/` and, already held out, in `val/`. A case name up to its first
+    underscore is the patient, so that all frames of a patient stay on one side of the split.
 
     Args:
-        source: Folder with the pairs in `train/` or in itself; its manifest names `labels` and `licence`.
-        validation_patients: Names of the patients to hold out.
+        source: The folder; its manifest names `labels` and `licence`.
+        validation_patients: Patients of the training part to hold out.
+        modality: CT or MR, for nnU-Net's channel name.
+        licence: Terms for weights trained on the data; None takes the manifest's words.
 
     Raises:
         InvalidInputError: No manifest, no pairs, incomplete pairs, or unknown validation patients.
@@ -53,20 +60,25 @@ def find_pairs(source: Path, validation_patients: Sequence[str]) -> SourceData:
     if not manifest.is_file():
         raise InvalidInputError(f"{source} has no manifest.json that names labels and licence.")
     facts: dict[str, Any] = json.loads(manifest.read_text())
-    folder = source / "train" if (source / "train").is_dir() else source
-    images = {p.name.removesuffix("_image.nii.gz"): p for p in folder.glob("*_image.nii.gz")}
-    labels = {p.name.removesuffix("_label.nii.gz"): p for p in folder.glob("*_label.nii.gz")}
+    cases = _pairs(source / "train" if (source / "train").is_dir() else source, "train")
+    if (source / "val").is_dir():
+        cases += _pairs(source / "val", "val")
+    patients = {case.patient for case in cases}
+    unknown = sorted(set(validation_patients) - patients)
+    if unknown:
+        raise InvalidInputError(f"Validation patients {unknown} are not in {source}. Known: {sorted(patients)}.")
+    held_out = [replace(c, split="val") if c.patient in validation_patients else c for c in cases]
+    return SourceData(source.name, tuple(facts["labels"][1:]), licence or facts["licence"], modality, tuple(held_out))
+
+
+def _pairs(folder: Path, split: str) -> list[SourceCase]:
+    """Return the image/label pairs of a folder; InvalidInputError if there are none, or one lacks its partner."""
+    images = {p.name[: -len("_image.nii.gz")]: p for p in folder.glob("*_image.nii.gz")}
+    labels = {p.name[: -len("_label.nii.gz")]: p for p in folder.glob("*_label.nii.gz")}
     unpaired = sorted(set(images) ^ set(labels))
     if unpaired or not images:
         raise InvalidInputError(f"{folder}: {len(images)} images; without a partner: {unpaired or 'none'}.")
-    unknown = sorted(set(validation_patients) - set(images))
-    if unknown:
-        raise InvalidInputError(f"Validation patients {unknown} are not in {folder}. Known: {sorted(images)}.")
-    cases = tuple(
-        SourceCase(name, name, "val" if name in validation_patients else "train", images[name], labels[name])
-        for name in sorted(images)
-    )
-    return SourceData(source.name, tuple(facts["labels"][1:]), facts["licence"], "CT", cases)
+    return [SourceCase(name, name.split("_")[0], split, images[name], labels[name]) for name in sorted(images)]
 
 
 def prepare(data: SourceData, output: Path) -> Path:
