@@ -17,18 +17,18 @@ class UDFAInstalledTest(unittest.TestCase):
         """A `udfa` installed with pip into Slicer's Python would shadow the bundled one."""
         import udfa
 
-        self.assertEqual(Path(udfa.__file__).resolve().parent, (self.folder / "udfa").resolve())
+        assert Path(udfa.__file__).resolve().parent == (self.folder / "udfa").resolve()
 
     def test_importing_the_core_does_not_import_torch(self):
         before = "torch" in sys.modules
         import udfa.config
         import udfa.labels  # noqa: F401
 
-        self.assertEqual("torch" in sys.modules, before)
+        assert ("torch" in sys.modules) == before
 
     def test_the_resources_are_installed(self):
         for kind in ("UI/*.ui", "Icons/UDFASegmentation.png", "requirements.txt"):
-            self.assertTrue(list((self.folder / "Resources").glob(kind)), f"{kind} is missing in {self.folder}")
+            assert list((self.folder / "Resources").glob(kind)), f"{kind} is missing in {self.folder}"
 
 
 if __name__ == "__main__":

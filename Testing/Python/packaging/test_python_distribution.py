@@ -1,0 +1,114 @@
+"""One pyproject.toml describes the two Python packages: what the wheel holds, and what it asks for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    from pip._vendor import tomli as tomllib
+
+PACKAGES = {"udfa": "UDFASegmentation/udfa", "udfa_training": "training/udfa_training"}
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path) -> dict[str, Any]:
+    """The content of pyproject.toml."""
+    return tomllib.loads((repository / "pyproject.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that pip builds from a copy of the sources, without network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for path in PACKAGES.values():
+        shutil.copytree(repository / path, source / path, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder]
+    done = subprocess.run([*command, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return zipfile.ZipFile(next(folder.glob("udfa-*.whl")))
+
+
+def python_files(repository: Path) -> set[str]:
+    """Python files of both packages, as paths inside the wheel."""
+    return {
+        (Path(package) / path.relative_to(repository / folder)).as_posix()
+        for package, folder in PACKAGES.items()
+        for path in (repository / folder).rglob("*.py")
+    }
+
+
+def test_the_wheel_holds_every_python_file_of_both_packages_and_no_other(
+    wheel: zipfile.ZipFile, repository: Path
+) -> None:
+    in_wheel = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert in_wheel == python_files(repository)
+
+
+def test_the_package_list_names_every_folder_with_python_files(project: dict[str, Any], repository: Path) -> None:
+    folders = {str(Path(name).parent).replace("/", ".") for name in python_files(repository)}
+    assert set(project["tool"]["setuptools"]["packages"]) == folders
+
+
+def test_every_folder_of_the_packages_has_an_init_file(repository: Path) -> None:
+    files = python_files(repository)
+    assert {f"{Path(name).parent.as_posix()}/__init__.py" for name in files} <= files
+
+
+def dist_info(wheel: zipfile.ZipFile, name: str) -> str:
+    return wheel.read(next(path for path in wheel.namelist() if path.endswith(f".dist-info/{name}"))).decode()
+
+
+def test_the_wheel_has_the_version_of_the_package_and_its_licence(wheel: zipfile.ZipFile) -> None:
+    import udfa
+
+    metadata = dist_info(wheel, "METADATA")
+    assert f"\nVersion: {udfa.__version__}\n" in metadata
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "Apache License" in dist_info(wheel, "licenses/LICENSE")
+
+
+def test_the_console_scripts_start(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    scripts = dict(re.findall(r"^(\S+) = (\S+)$", dist_info(wheel, "entry_points.txt"), re.MULTILINE))
+    assert sorted(scripts) == ["udfa", "udfa-train"]
+    for name, target in scripts.items():
+        module, function = target.split(":")
+        code = (
+            f"import sys; sys.path.insert(0, sys.argv[1]); import {module}; sys.exit({module}.{function}(['--help']))"
+        )
+        done = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"usage: {name} ")
+
+
+def requirements(lines: list[str]) -> dict[str, str]:
+    """Distribution name to version specifier."""
+    matches = (re.match(r"([A-Za-z0-9_.-]+)\s*([^;#]*)", line) for line in lines)
+    return {match[1].lower(): match[2].strip() for match in matches if match}
+
+
+def test_slicer_is_asked_for_the_same_packages_as_pip_with_lower_bounds_only(
+    project: dict[str, Any], repository: Path
+) -> None:
+    text = (repository / "UDFASegmentation" / "Resources" / "requirements.txt").read_text()
+    in_slicer = requirements([line for line in text.splitlines() if line and not line.startswith("#")])
+    assert in_slicer == requirements(project["project"]["dependencies"])
+    assert all(re.fullmatch(r">=[\d.]+", version) for version in in_slicer.values())
+
+
+def test_the_supported_python_is_the_same_for_pip_and_ruff(project: dict[str, Any]) -> None:
+    assert project["project"]["requires-python"] == ">=3.9"
+    assert project["tool"]["ruff"]["target-version"] == "py39"

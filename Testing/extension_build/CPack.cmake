@@ -1,0 +1,1 @@
+record(packaged ${CMAKE_CURRENT_SOURCE_DIR})
