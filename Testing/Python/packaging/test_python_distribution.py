@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -112,3 +113,42 @@ def test_slicer_is_asked_for_the_same_packages_as_pip_with_lower_bounds_only(
 def test_the_supported_python_is_the_same_for_pip_and_ruff(project: dict[str, Any]) -> None:
     assert project["project"]["requires-python"] == ">=3.9"
     assert project["tool"]["ruff"]["target-version"] == "py39"
+
+
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+"""Modules whose distribution has another name."""
+
+
+def imported(folder: Path) -> set[str]:
+    """Distributions of the third-party modules that the Python files under a folder import, anywhere in them."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add((node.module or "").split(".")[0])
+    third_party = names - set(sys.stdlib_module_names) - set(PACKAGES)
+    return {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in third_party}
+
+
+def declared(project: dict[str, Any], *extras: str) -> set[str]:
+    """Distributions that an installation with these extras asks for."""
+    lines = list(project["project"]["dependencies"])
+    for extra in extras:
+        lines += project["project"]["optional-dependencies"][extra]
+    return {name.replace("_", "-") for name in requirements(lines)}
+
+
+def test_every_distribution_that_the_core_imports_is_declared(project: dict[str, Any], repository: Path) -> None:
+    assert imported(repository / "UDFASegmentation" / "udfa") <= declared(project, "report")
+
+
+def test_every_distribution_that_the_training_imports_is_declared(project: dict[str, Any], repository: Path) -> None:
+    assert imported(repository / "training") <= declared(project, "training")
+
+
+def test_the_test_extra_includes_the_others(project: dict[str, Any]) -> None:
+    extras = project["project"]["optional-dependencies"]
+    assert extras["test"][0] == "udfa[training,demo]"
+    assert declared(project, "report") <= declared(project, "training") & declared(project, "demo")
