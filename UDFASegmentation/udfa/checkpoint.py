@@ -322,11 +322,8 @@ def load_checkpoint(path: Path, backbone_weights: Path | None = None) -> Checkpo
     tensors = read_tensors(path)
     if content_sha256(_read_document(path), tensors) != info.content_sha256:
         raise CheckpointError(f"{path} has been changed: its content does not match its SHA-256. Get the file again.")
-    try:
-        network = UDFA(info.config.network)
-    except (InvalidInputError, RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path}: its network cannot be built ({error}).") from error
-    _check_weights(path, tensors, network)
+    _check_weights(path, tensors, info)
+    network = UDFA(info.config.network)
     if not info.backbone_inside:
         load_pretrained(network.backbone, backbone_weights)
     stored = {k: v for k, v in tensors.items() if k.startswith("backbone.")}
@@ -342,8 +339,20 @@ def load_checkpoint(path: Path, backbone_weights: Path | None = None) -> Checkpo
     return Checkpoint(network, info)
 
 
-def _check_weights(path: Path, tensors: Mapping[str, Tensor], network: UDFA) -> None:
-    """Raise CheckpointError unless the names, shapes and types of the weights are exactly those to be stored."""
+def _check_weights(path: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+    """Raise CheckpointError unless the names, shapes and types of the weights are exactly those of the configuration.
+
+    The network is built without memory for this, so that a configuration of absurd size does no harm.
+    """
+    import torch
+
+    from udfa.networks.udfa import UDFA
+
+    try:
+        with torch.device("meta"):
+            network = UDFA(info.config.network)
+    except (InvalidInputError, RuntimeError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: the network of its configuration cannot be built ({error}).") from error
     state = network.state_dict()
     expected = _stored_keys(network)
     missing, foreign = sorted(expected - set(tensors)), sorted(set(tensors) - expected)

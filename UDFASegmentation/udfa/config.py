@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, TypeVar
@@ -223,6 +224,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         _require(len(value) == len(arguments), f"{where} is {value!r}, but needs {len(arguments)} values.")
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        _require(abs(value) < sys.float_info.max, f"{where} is an integer too large for a float.")
         return float(value)
     if hint in (int, float, str, bool):
         correct = isinstance(value, hint) and not (hint is int and isinstance(value, bool))

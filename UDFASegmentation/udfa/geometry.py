@@ -7,6 +7,7 @@ directions are LPS in mm, as in DICOM and ITK.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,12 @@ from udfa.errors import InvalidInputError
 
 ORTHONORMALITY_TOLERANCE = 1e-2
 """Largest deviation of the direction matrix's columns from orthonormality that scanners' rounding explains."""
+
+COSINE_DECIMALS = 3
+"""Direction cosines that agree to so many decimals count as equal, so that rounding in a header decides nothing."""
+
+LEFT, POSTERIOR, SUPERIOR = 0, 1, 2
+"""Components of an LPS vector."""
 
 
 @dataclass(frozen=True)
@@ -87,35 +94,41 @@ def canonical_orientation(volume: Volume, slice_axis: str) -> Orientation:
     Args:
         volume: The volume; its direction may be oblique.
         slice_axis: "axial": axis 0 becomes the axis nearest to superior. "acquisition": axis 0 becomes the axis of
-            largest spacing (the nearest to superior among equals), and the other two keep to their nearest patient
-            axes, rows first.
+            largest spacing (the nearest to superior among equals).
 
     Returns:
-        Orientation; afterwards axis 0 advances towards superior, axis 1 towards posterior and axis 2 towards left
-        as closely as the flips allow.
+        Orientation; afterwards axis 2 is the in-plane axis nearest to left (to posterior in sagittal slices), and the
+        axes advance towards superior, posterior and left as closely as the flips allow. With "acquisition", where
+        slices may lie in any plane, axes 0 and 1 advance along the positive direction of their nearest patient axis.
+        The result depends on where the voxels lie, not on the order in which the array holds them.
     """
     direction = np.asarray(volume.direction, dtype=np.float64)
-    toward = {"superior": direction[2], "posterior": direction[1], "left": direction[0]}
-    if slice_axis == "axial":
-        through = int(np.argmax(np.abs(toward["superior"])))
+    cosines = np.abs(direction).round(COSINE_DECIMALS)
+    axial = slice_axis == "axial"
+    if axial:
+        through = int(np.argmax(cosines[SUPERIOR]))
     else:
         spacing = np.asarray(volume.spacing_mm)
         thickest = np.flatnonzero(spacing >= 0.99 * spacing.max())
-        through = int(thickest[np.argmax(np.abs(toward["superior"][thickest]))])
+        through = int(thickest[np.argmax(cosines[SUPERIOR][thickest])])
     in_plane = [axis for axis in range(3) if axis != through]
-    # The in-plane axis that is nearer to left-right becomes the columns.
-    columns = max(in_plane, key=lambda axis: abs(toward["left"][axis]))
+    columns = max(in_plane, key=lambda axis: (cosines[LEFT, axis], cosines[POSTERIOR, axis]))
     rows = next(axis for axis in in_plane if axis != columns)
-    through_sign = toward["superior"][through] if slice_axis == "axial" else _leading_sign(direction[:, through])
     return Orientation(
         (through, rows, columns),
-        (bool(through_sign < 0), _leading_sign(direction[:, rows]) < 0, bool(toward["left"][columns] < 0)),
+        (
+            _runs_against(direction[:, through], SUPERIOR if axial else None),
+            _runs_against(direction[:, rows], POSTERIOR if axial else None),
+            _runs_against(direction[:, columns], LEFT),
+        ),
     )
 
 
-def _leading_sign(axis: NDArray[np.float64]) -> float:
-    """Sign of the largest LPS component: positive for axes that run towards left, posterior or superior."""
-    return float(np.sign(axis[np.argmax(np.abs(axis))]))
+def _runs_against(axis: NDArray[np.float64], component: Optional[int]) -> bool:
+    """Whether an axis has a negative LPS component; its largest one when the given one is None or practically 0."""
+    if component is None or abs(axis[component]) < 10**-COSINE_DECIMALS:
+        component = int(np.argmax(np.abs(axis).round(COSINE_DECIMALS)))
+    return bool(axis[component] < 0)
 
 
 def reorient(volume: Volume, orientation: Orientation) -> Volume:
