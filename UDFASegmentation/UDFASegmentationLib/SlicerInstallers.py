@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,12 @@ class PyTorchExtension:
 
     Args:
         folder: site-packages; another one in tests.
+        modules: sys.modules; another one in tests.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, modules: MutableMapping[str, Any] | None = None) -> None:
         self._folder = folder or sitePackages()
+        self._modules = sys.modules if modules is None else modules
 
     def isAvailable(self) -> bool:
         """Whether the extension is loaded."""
@@ -143,8 +145,8 @@ class PyTorchExtension:
         """
         for entry in torchEntries(self._folder):
             shutil.rmtree(entry)
-        for name in [name for name in sys.modules if name.split(".")[0] in ("torch", "torchvision", "torchgen")]:
-            del sys.modules[name]
+        for name in [name for name in self._modules if name.split(".")[0] in ("torch", "torchvision", "torchgen")]:
+            del self._modules[name]
         importlib.invalidate_caches()
 
     @staticmethod
