@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _fit(options, rest)
         else:
             _evaluate(options)
-    except UDFAError as error:
+    except (UDFAError, OSError) as error:
         print(f"udfa-train: {error}", file=sys.stderr)
         return 1
     return 0
@@ -92,20 +92,36 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Any:
 
     if not path.is_file():
         raise InvalidInputError(f"{path} does not exist. Examples are in training/configs.")
-    fields = yaml.safe_load(path.read_text())
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path} is no valid YAML file: {error}.") from error
     if len(overrides) % 2 or any(not name.startswith("--") for name in overrides[::2]):
         raise InvalidInputError(f"Give overrides as --field value, got: {' '.join(overrides)}.")
     for name, value in zip(overrides[::2], overrides[1::2]):
         *parents, last = name[2:].replace("-", "_").split(".")
         target = fields
         for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = yaml.safe_load(value)
+            target = target.setdefault(parent, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict):
+            raise InvalidInputError(f"{name} cannot be set: {'.'.join(parents)} is a single value.")
+        target[last] = _override_value(value)
     return from_dict(FitConfig, fields, str(path))
+
+
+def _override_value(text: str) -> Any:
+    """Read an override as JSON or else as YAML, whose numbers such as 1e-3 would be text."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from udfa.checkpoint import load_checkpoint
+    from udfa.volume_io import written_aside
     from udfa_training.dataset import open_prepared
     from udfa_training.validation import validate
 
@@ -123,7 +139,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"mean over {len(report.dice)} labels: {report.mean_dice:.4f}")
     if options.output is not None:
         record = {"mean_dice": report.mean_dice, **dataclasses.asdict(report)}
-        options.output.write_text(json.dumps(record, indent=1))
+        with written_aside(options.output) as aside:
+            aside.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -19,25 +18,21 @@ from udfa.checkpoint import load_checkpoint
 from udfa.config import ModelConfig
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.networks.udfa import UDFA
-from udfa.volume_io import written_aside
 from udfa_training.augment import Augmentation
 from udfa_training.click_stage import ClickObjective
 from udfa_training.dataset import PreparedData, SliceDataset, load_stack, open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.publish import Provenance, publish
 from udfa_training.supervised_stage import SupervisedObjective
+from udfa_training.training_state import (
+    TrainingState,
+    averaged_network,
+    restore,
+    restore_average,
+    save,
+    update_average,
+)
 from udfa_training.validation import validate
-
-
-@dataclass
-class TrainingState:
-    """Everything that changes during a run."""
-
-    network: UDFA
-    optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor]
-    step: int = 0
-    best_dice: float = 0.0
 
 
 def fit(config: FitConfig, stop_after: int | None = None) -> Path:
@@ -51,7 +46,7 @@ def fit(config: FitConfig, stop_after: int | None = None) -> Path:
         Path of the published checkpoint, `<output>/model.safetensors`.
 
     Raises:
-        InvalidInputError: Data or settings do not fit.
+        InvalidInputError: Data or settings do not fit, or are not those of the run to resume.
         UDFAError: The loss became NaN or infinite; the last saved state stays.
     """
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
@@ -61,7 +56,7 @@ def fit(config: FitConfig, stop_after: int | None = None) -> Path:
     state = set_up(config)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    restore(state, output / "last.pt")
+    restore(state, config, output / "last.pt")
     loader = make_loader(config, data, state.step, fabric)
     train(config, fabric, state, loader, data, min(stop_after or config.steps, config.steps))
     if state.step < config.steps:
@@ -160,10 +155,7 @@ def train(
         image = fabric.to_device(image).contiguous(memory_format=torch.channels_last)
         loss = model(image, fabric.to_device(label), draw_seed(config, fabric, state.step))
         if not torch.isfinite(loss):
-            raise UDFAError(
-                f"The loss became {loss.item()} at step {state.step}. The last state is in {output / 'last.pt'}. "
-                f"Lower learning_rate, or use precision 32-true, and start again to resume."
-            )
+            raise UDFAError(diverged(float(loss), state.step, output / "last.pt"))
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
         optimizer.step()
@@ -177,11 +169,20 @@ def train(
             append_row(output / "log.csv", row)
         done = state.step == last_step
         if fabric.is_global_zero and (state.step % config.save_every == 0 or done):
-            save(state, output / "last.pt")
+            save(state, config, output / "last.pt")
         if fabric.is_global_zero and state.step % config.validate_every == 0 and state.step < config.steps:
             check(config, state, data, output)
     progress.close()
     fabric.barrier()
+
+
+def diverged(loss: float, step: int, saved: Path) -> str:
+    """Return the message for a loss that is not finite."""
+    where = f"{saved} holds an earlier state." if saved.exists() else "Nothing had been saved yet."
+    return (
+        f"The loss became {loss} at step {step}. {where} Resume with precision 32-true, or start anew with a lower "
+        f"learning_rate in another output folder."
+    )
 
 
 def make_objective(config: FitConfig, network: UDFA) -> nn.Module:
@@ -205,53 +206,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step:
         factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-@torch.no_grad()
-def update_average(state: TrainingState, decay: float) -> None:
-    """Move the average towards the current weights; early on it follows faster."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    current = [p.detach() for p in state.network.parameters() if p.requires_grad]
-    torch._foreach_lerp_(list(state.average.values()), current, 1 - decay)
-
-
-def restore_average(state: TrainingState, fabric: Fabric) -> None:
-    """Bring the moving average to the device of the network."""
-    state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
-
-
-def save(state: TrainingState, path: Path) -> None:
-    """Write the resumable state aside, then rename it."""
-    record = {
-        "network": state.network.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "average": state.average,
-        "step": state.step,
-        "best_dice": state.best_dice,
-    }
-    with written_aside(path) as aside:
-        torch.save(record, aside)
-
-
-def restore(state: TrainingState, path: Path) -> None:
-    """Take up a saved state, if there is one."""
-    if not path.is_file():
-        return
-    record = torch.load(path, map_location="cpu", weights_only=True)
-    state.network.load_state_dict(record["network"])
-    state.optimizer.load_state_dict(record["optimizer"])
-    for name, value in record["average"].items():
-        state.average[name].copy_(value)
-    state.step, state.best_dice = record["step"], record["best_dice"]
-
-
-def averaged_network(config: FitConfig, state: TrainingState) -> UDFA:
-    """Return a copy of the network with the averaged weights."""
-    network = UDFA(config.model.network)
-    weights = {key: value.detach().cpu() for key, value in state.network.state_dict().items()}
-    weights.update({key: value.detach().cpu() for key, value in state.average.items()})
-    network.load_state_dict(weights)
-    return network
 
 
 def check(config: FitConfig, state: TrainingState, data: PreparedData, output: Path) -> None:

@@ -54,7 +54,8 @@ def find_pairs(
         licence: Terms for weights trained on the data; None takes the manifest's words.
 
     Raises:
-        InvalidInputError: No manifest, no pairs, incomplete pairs, or unknown validation patients.
+        InvalidInputError: No manifest, no pairs, incomplete pairs, unknown validation patients, or patients who are in
+            both parts.
     """
     manifest = source / "manifest.json"
     if not manifest.is_file():
@@ -62,13 +63,17 @@ def find_pairs(
     facts: dict[str, Any] = json.loads(manifest.read_text())
     cases = _pairs(source / "train" if (source / "train").is_dir() else source, "train")
     if (source / "val").is_dir():
-        cases += _pairs(source / "val", "val")
+        held_out = _pairs(source / "val", "val")
+        shared = sorted({case.patient for case in cases} & {case.patient for case in held_out})
+        if shared:
+            raise InvalidInputError(f"{source}: patients {shared} are both in train/ and in val/. Move them to one.")
+        cases += held_out
     patients = {case.patient for case in cases}
     unknown = sorted(set(validation_patients) - patients)
     if unknown:
         raise InvalidInputError(f"Validation patients {unknown} are not in {source}. Known: {sorted(patients)}.")
-    held_out = [replace(c, split="val") if c.patient in validation_patients else c for c in cases]
-    return SourceData(source.name, tuple(facts["labels"][1:]), licence or facts["licence"], modality, tuple(held_out))
+    cases = [replace(c, split="val") if c.patient in validation_patients else c for c in cases]
+    return SourceData(source.name, tuple(facts["labels"][1:]), licence or facts["licence"], modality, tuple(cases))
 
 
 def _pairs(folder: Path, split: str) -> list[SourceCase]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udfa.checkpoint import Description, read_info, save_checkpoint
 from udfa.config import to_dict
@@ -50,15 +51,24 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
             "mini: trained by this project from random weights, supervised by the labels of the same training split; "
             "frozen in the later stages"
         )
-    report = provenance.report
-    metrics = {
+    description = Description(data.licence, INTENDED_USE, training, measured(provenance.report), commit())
+    save_checkpoint(path, network, config.model, description)
+
+
+def measured(report: ValidationReport) -> dict[str, Any]:
+    """Return the metrics for the checkpoint: nothing without validation cases, and no entry for what was not there."""
+    if not report.cases:
+        return {}
+    return {
         "protocol": "Dice of whole volumes at native resolution on the validation patients",
         "mean_dice": round(report.mean_dice, 4),
-        "dice": {name: round(value, 4) for name, value in report.dice.items()},
-        "cases": {case: {n: round(v, 4) for n, v in scores.items()} for case, scores in report.cases.items()},
+        "dice": _rounded(report.dice),
+        "cases": {case: _rounded(scores) for case, scores in report.cases.items()},
     }
-    description = Description(data.licence, INTENDED_USE, training, metrics, commit())
-    save_checkpoint(path, network, config.model, description)
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(score, 4) for name, score in scores.items() if not math.isnan(score)}
 
 
 def stage_name(config: FitConfig) -> str:
