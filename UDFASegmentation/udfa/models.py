@@ -138,6 +138,52 @@ def _not_found(name: str | None, usable: Sequence[ModelEntry]) -> str:
     return f"{what} {listing} {advice}"
 
 
+def describe_models(entries: Sequence[ModelEntry]) -> str:
+    """Return the checkpoints with labels, trainable share, licence and provenance, as text for people."""
+    if not entries:
+        return _not_found(None, [])
+    return "\n\n".join(_describe(entry) for entry in entries)
+
+
+def _describe(entry: ModelEntry) -> str:
+    info = entry.info
+    if info is None:
+        return f"{entry.name}\n  cannot be used: {entry.error}"
+    inside = "inside the file" if info.backbone_inside else "separate file"
+    lines = {
+        "task": info.config.task,
+        "labels": ", ".join(label.name for label in info.labels),
+        "input": f"{info.config.preprocessing.modality}, {info.config.preprocessing.slice_axis} slices",
+        "backbone": f"{info.config.network.backbone} (frozen, {inside})",
+        "trainable": f"{info.trainable_share:.1%} of {info.total_parameters / 1e6:.1f} million parameters",
+        "trained on": _provenance(info),
+        "accuracy": _accuracy(info),
+        "licence": info.licence,
+        "intended use": info.intended_use,
+        "written by": f"udfa {info.package_version}" + (f", commit {info.commit}" if info.commit else ""),
+        "file": f"{entry.path} ({info.size_bytes / 1e6:.1f} MB, SHA-256 of content {info.content_sha256[:16]}...)",
+    }
+    return "\n".join([entry.name, *(f"  {key + ':':<14}{text}" for key, text in lines.items() if text)])
+
+
+def _provenance(info: CheckpointInfo) -> str:
+    """Data set and split; empty when the checkpoint does not say."""
+    parts = [str(info.training.get("data_set", ""))]
+    for key, what in (("train", "training"), ("validation", "validation")):
+        patients = info.training.get(key)
+        if isinstance(patients, (list, tuple)):
+            parts.append(f"{len(patients)} {what} patients")
+    return ", ".join(part for part in parts if part)
+
+
+def _accuracy(info: CheckpointInfo) -> str:
+    mean = info.metrics.get("mean_dice")
+    if not isinstance(mean, (int, float)):
+        return ""
+    protocol = info.metrics.get("protocol")
+    return f"mean Dice {mean:.3f}" + (f" ({protocol})" if protocol else "")
+
+
 def read_pins(folder: Path) -> list[PinnedFile]:
     """Read `models.json` of a folder.
 

@@ -21,14 +21,9 @@ from numpy.typing import NDArray
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label
+from udfa.output_names import SEGMENTATION_SUFFIX, labels_file, split_name
 from udfa.statistics import voxel_counts
 from udfa.volume_io import image_from_array, written_aside
-
-SEGMENTATION_SUFFIX = ".seg.nrrd"
-LABELMAP_SUFFIXES = (".nii.gz", ".nrrd")
-"""Names of plain labelmaps, which get a JSON beside them."""
-
-OUTPUT_SUFFIXES = (SEGMENTATION_SUFFIX, *LABELMAP_SUFFIXES)
 
 LABELS_FORMAT = "udfa-labelmap"
 LABELS_VERSION = 1
@@ -62,23 +57,6 @@ class LabelledVolume:
         """Return the labels that have at least one voxel."""
         counts = voxel_counts(self.labelmap)
         return {value: label for value, label in self.labels.items() if counts[value] > 0}
-
-
-def split_name(path: Path, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> tuple[str, str]:
-    """Split a file name into stem and one of the suffixes, as in ("case7", ".seg.nrrd").
-
-    Raises:
-        InvalidInputError: The name has none of the suffixes, or nothing before it.
-    """
-    suffix = max((s for s in suffixes if path.name.lower().endswith(s)), key=len, default="")
-    if suffix and len(path.name) > len(suffix):
-        return path.name[: -len(suffix)], suffix
-    raise InvalidInputError(f"{path}: the name of this output must end in {', '.join(suffixes)}.")
-
-
-def labels_file(path: Path) -> Path:
-    """Return where the JSON of a plain labelmap lies."""
-    return path.with_name(split_name(path, LABELMAP_SUFFIXES)[0] + ".json")
 
 
 def write_segmentation(path: Path, content: LabelledVolume) -> None:

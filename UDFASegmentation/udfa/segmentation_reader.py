@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label, describe
-from udfa.segmentation_file import LABELMAP_SUFFIXES, PROVENANCE_KEY, labels_file
+from udfa.output_names import LABELMAP_SUFFIXES, labels_file
+from udfa.segmentation_file import PROVENANCE_KEY
 from udfa.volume_io import image_from_array, read_image, volume_from_image
 
 GREY = (128, 128, 128)

@@ -73,9 +73,9 @@ def test_superior_is_drawn_above_in_the_coronal_plane() -> None:
 
 def test_planes_have_the_proportions_of_the_patient() -> None:
     shown = planes(overview())
-    assert shown[0][1] == (0, 30.0, 40.0, 0)
-    assert shown[-2][1] == (0, 30.0, 50.0, 0)
-    assert shown[-1][1] == (0, 40.0, 50.0, 0)
+    assert tuple(shown[0][1]) == (0, 30.0, 40.0, 0)
+    assert tuple(shown[-2][1]) == (0, 30.0, 50.0, 0)
+    assert tuple(shown[-1][1]) == (0, 40.0, 50.0, 0)
 
 
 @pytest.mark.parametrize(

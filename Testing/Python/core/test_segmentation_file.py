@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label, describe
-from udfa.segmentation_file import LabelledVolume, labels_file, split_name, write_segmentation
+from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
+from udfa.segmentation_file import LabelledVolume, write_segmentation
 from udfa.segmentation_reader import read_segmentation
 
 LIVER, SPLEEN, KIDNEY = describe("liver"), describe("spleen"), describe("left_kidney")
@@ -58,8 +59,13 @@ def test_the_longest_known_suffix_is_split_off(name: str, expected: tuple[str, s
 
 @pytest.mark.parametrize("name", ["case7.mha", "case7", ".seg.nrrd", "case7.nii", "case7.json"])
 def test_an_unknown_output_name_is_refused_with_the_known_endings(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"must end in \.seg\.nrrd, \.nii\.gz, \.nrrd"):
+    with pytest.raises(InvalidInputError, match=r"must end in \.seg\.nrrd or \.nii\.gz or \.nrrd"):
         split_name(Path(name))
+
+
+def test_a_segmentation_name_is_no_name_for_a_plain_volume() -> None:
+    with pytest.raises(InvalidInputError, match=r"must end in \.nii\.gz or \.nrrd"):
+        split_name(Path("case7.seg.nrrd"), LABELMAP_SUFFIXES)
 
 
 @pytest.mark.parametrize("name", ["out.seg.nrrd", "out.nii.gz", "out.nrrd"])

@@ -1,0 +1,207 @@
+"""Command line: udfa segment, udfa models, udfa doctor.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled with Ctrl+C. Heavy packages are imported by the commands
+that need them, so that `--help` answers at once and works when they are not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import udfa
+from udfa.errors import CancelledError, UDFAError
+from udfa.output_names import LABELMAP_SUFFIXES, OUTPUT_SUFFIXES, split_name
+
+DONE, FAILED, WRONG_USAGE, CANCELLED = 0, 1, 2, 130
+
+EXAMPLES = """examples:
+  udfa segment ct.nii.gz --output organs.seg.nrrd
+  udfa segment dicom_folder --output organs.nii.gz --labels liver,spleen --report report
+  udfa segment mr.nrrd --output heart.seg.nrrd --model my_model.safetensors --device cpu
+  udfa models
+  udfa doctor
+
+Research use only: not a medical device, not for diagnosis or treatment.
+"""
+
+SEGMENT_NOTES = """OUT may be
+  .seg.nrrd   a segmentation for 3D Slicer: one segment per label found, with name, colour and terminology
+  .nii.gz     a labelmap, with names, colours and provenance in OUT's name ending in .json
+  .nrrd       likewise
+
+examples:
+  udfa segment ct.nii.gz --output organs.seg.nrrd
+  udfa segment dicom_folder --output organs.nii.gz --labels liver,spleen --report report --uncertainty doubt.nii.gz
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled. On failure or Ctrl+C nothing is written.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; wrong usage exits with 2 as argparse does."""
+    for stream in (sys.stdout, sys.stderr):
+        # A label name that the terminal's encoding lacks must not end the run.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (KeyboardInterrupt, CancelledError):
+        return _say("cancelled; nothing was written.", options.debug, CANCELLED)
+    except UDFAError as error:
+        return _say(str(error), options.debug, FAILED)
+    except ImportError as error:
+        return _say(f"{error}. 'udfa doctor' says what is missing.", options.debug, FAILED)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error} (--debug shows where; 'udfa doctor' checks the installation)"
+        return _say(text, options.debug, FAILED)
+
+
+def _say(text: str, debug: bool, code: int) -> int:
+    """Print an error as one line, after the traceback if that is wanted; return the exit code."""
+    if debug:
+        traceback.print_exc()
+    print(f"udfa: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="udfa", description="Segment medical images with U-DFA networks.", epilog=EXAMPLES, formatter_class=raw
+    )
+    parser.add_argument("--version", action="version", version=f"udfa {udfa.__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    segment = commands.add_parser(
+        "segment",
+        parents=[common],
+        help="segment a volume",
+        description="Segment a volume. The result lies on exactly the voxel grid of the input.",
+        epilog=SEGMENT_NOTES,
+        formatter_class=raw,
+    )
+    _add_segment_arguments(segment)
+    segment.set_defaults(run=_segment)
+    models = commands.add_parser("models", parents=[common], help="list the checkpoints on this machine")
+    models.set_defaults(run=_models)
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="check the installation and print a report to paste into a question"
+    )
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "input", type=Path, metavar="INPUT", help="NIfTI, NRRD or MHA file, or a folder with one DICOM series"
+    )
+    parser.add_argument(
+        "--output", "-o", type=_output, required=True, metavar="OUT", help="result: .seg.nrrd, .nii.gz or .nrrd"
+    )
+    parser.add_argument("--model", metavar="NAME|PATH", help="checkpoint (default: abdomen-ct-mini; see 'udfa models')")
+    parser.add_argument("--labels", type=_names, metavar="A,B", help="write only these labels (default: all)")
+    parser.add_argument(
+        "--uncertainty", type=_volume_output, metavar="FILE", help="also write the voxelwise uncertainty, 0 to 255"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="also write volumes (CSV) and an overview (PNG) there"
+    )
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="number format (default: auto)",
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
+    )
+    parser.add_argument("--no-cleanup", action="store_true", help="keep all components, not only each organ's largest")
+    parser.add_argument(
+        "--backbone-weights", type=Path, metavar="FILE", help="local DINOv2 weights, for checkpoints that need them"
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
+
+
+def _output(text: str, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> Path:
+    try:
+        split_name(Path(text), suffixes)
+    except UDFAError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
+
+
+def _volume_output(text: str) -> Path:
+    return _output(text, LABELMAP_SUFFIXES)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError("expected names separated by commas, such as liver,spleen")
+    return names
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from udfa.messages import Messages
+    from udfa.segment_command import SegmentJob, run_segment
+
+    job = SegmentJob(
+        input=options.input,
+        output=options.output,
+        model=options.model,
+        labels=options.labels,
+        uncertainty=options.uncertainty,
+        report=options.report,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        cleanup=not options.no_cleanup,
+        backbone_weights=options.backbone_weights,
+    )
+    messages = Messages(sys.stderr, options.quiet)
+    try:
+        outcome = run_segment(job, messages)
+    finally:
+        messages.close_line()
+    if not options.quiet:
+        print(outcome.summary())
+    return DONE
+
+
+def _models(options: argparse.Namespace) -> int:
+    from udfa.models import describe_models, list_models
+
+    print(describe_models(list_models()))
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from udfa.doctor import examine, format_report, has_failure
+
+    checks = examine()
+    print(format_report(checks))
+    return FAILED if has_failure(checks) else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
