@@ -114,9 +114,9 @@ class Installation:
                 raise _Stopped(Result(DECLINED, "Nothing was installed. UDFA Segmentation cannot run without it."))
             torchInUse = self._services.probe.torchInUse()
             if status.torchNeeded:
-                self._installTorch(status, torchInUse)
+                self._installTorch(status)
             self._installRest()
-            if status.torchNeeded and torchInUse:
+            if torchInUse and status.torchNeeded and status.torchReplaced:
                 self._restart("The new PyTorch can be used after Slicer has restarted.")
             self._checkResult()
         except _Stopped as stopped:
@@ -145,7 +145,7 @@ class Installation:
         )
         return self._services.dialogs.confirm(text, f"{TITLE} - Installation", "\n".join(status.clashes))
 
-    def _installTorch(self, status: Status, torchInUse: bool) -> None:
+    def _installTorch(self, status: Status) -> None:
         installer = self._services.torch
         if not installer.isAvailable():
             if not installer.isInstalled() and not _attempt(installer.installExtension):
@@ -159,7 +159,7 @@ class Installation:
                 )
             self._restart("The PyTorch extension is installed. Slicer has to restart to use it.")
         if status.torch.kind == "broken":
-            self._removeBroken(torchInUse)
+            self._removeBroken()
         ranges = [EnvironmentCheck.specifierOf(self.requirements, name) for name in TORCH_NAMES]
         if not _attempt(lambda: installer.install(ranges[0], ranges[1])):
             raise _Stopped(
@@ -171,11 +171,12 @@ class Installation:
                 )
             )
 
-    def _removeBroken(self, torchInUse: bool) -> None:
+    def _removeBroken(self) -> None:
         try:
             self._services.torch.remove()
         except OSError as error:
-            if torchInUse:
+            # Loaded libraries cannot be deleted on Windows, also when their import failed.
+            if not self._restartUsed:
                 self._restart("The broken PyTorch is in use. It can be replaced after Slicer has restarted.")
             raise _Stopped(
                 Result(

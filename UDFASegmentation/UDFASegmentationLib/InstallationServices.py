@@ -67,6 +67,11 @@ class Status:
         return self.torch.kind != "good" or self.torchvisionMissing or any("torchvision" in c for c in self.clashes)
 
     @property
+    def torchReplaced(self) -> bool:
+        """Whether the PyTorch extension replaces a torch that may be loaded already, so that a restart is needed."""
+        return self.torch.kind in ("broken", "old") or bool(self.clashes)
+
+    @property
     def ready(self) -> bool:
         """Whether nothing has to be installed."""
         return not (self.torchNeeded or self.missing or self.clashes or self.shadow)

@@ -205,7 +205,7 @@ class Settings:
             device: Device and precision of the run, such as "cpu, float32".
 
         Returns:
-            Seconds for one slice of 256 x 256 pixels, as `InputChecks.measuredSecondsPerSlice` gives it.
+            Seconds for one slice of 256 x 256 pixels, as `RunEstimate.measuredSecondsPerSlice` gives it.
         """
         value = self._speeds().get(_speedName(modelHash, device))
         return value if isinstance(value, float) and SPEED_RANGE[0] <= value <= SPEED_RANGE[1] else None

@@ -268,22 +268,32 @@ def test_a_half_installed_torch_is_removed_before_it_is_installed_again(computer
 
 
 def test_a_broken_torch_that_is_in_use_is_replaced_after_the_restart(computer, requirements):
-    computer.torchState, computer.inUse = TorchState("broken", "no zeros"), True
-    computer.removeFails = PermissionError("in use")
+    computer.torchState, computer.removeFails = TorchState("broken", "no zeros"), PermissionError("in use")
     computer.answers = [True, True]
     assert start(computer, requirements).ensureReady().outcome == RESTARTING
-    computer.session, computer.inUse, computer.removeFails, computer.calls = "second", False, None, []
+    computer.session, computer.removeFails, computer.calls = "second", None, []
     assert start(computer, requirements).resumePending().ready
     assert computer.calls[:2] == ["remove torch", "torch >=2.4 >=0.19"]
 
 
-def test_a_broken_torch_that_cannot_be_removed_gets_advice_with_the_folder(computer, requirements):
+def test_a_broken_torch_that_still_cannot_be_removed_gets_advice_with_the_folder(computer, requirements):
     computer.torchState, computer.removeFails = TorchState("broken", "no zeros"), PermissionError("read-only")
-    computer.answers = [True]
-    result = start(computer, requirements).ensureReady()
+    computer.answers = [True, True]
+    start(computer, requirements).ensureReady()
+    computer.session = "second"
+    result = start(computer, requirements).resumePending()
     assert result.outcome == FAILED
     assert "site-packages" in result.message
+    assert "read-only" in result.message
     assert computer.told == [result.message]
+    assert computer.calls.count("restart") == 1
+
+
+def test_a_torchvision_beside_a_loaded_torch_needs_no_restart(computer, requirements):
+    computer.torchState, computer.missing, computer.visionMissing = GOOD, [], True
+    computer.inUse, computer.answers = True, [True]
+    assert start(computer, requirements).ensureReady().ready
+    assert "restart" not in computer.calls
 
 
 def test_a_new_torch_in_place_of_an_imported_old_one_needs_the_restart(computer, requirements):
