@@ -126,7 +126,7 @@ class Segmenter:
             volume: Scalar (D, H, W) volume.
             options: The user's choices.
             progress: Called after each batch and on a fall-back, on the calling thread.
-            cancelled: Asked before each batch; True stops the run.
+            cancelled: Asked before each batch and after the last one; True stops the run.
 
         Raises:
             InvalidInputError: The volume or an option cannot be used.
@@ -184,7 +184,7 @@ class Segmenter:
             try:
                 labels, entropy = self._run_batch(task, start, stop, uncertainty)
             except (RuntimeError, MemoryError) as error:
-                message = self._lighten(error)
+                message = self.lighten(error)
                 if progress is not None:
                     progress(Progress(start, depth, None, message))
                 yield start, np.zeros((0, 0, 0), np.uint8), None, message
@@ -194,9 +194,12 @@ class Segmenter:
             if progress is not None:
                 left = (time.monotonic() - began) / start * (depth - start)
                 progress(Progress(start, depth, left))
+        # A request during the last batch counts, too.
+        if cancelled is not None and cancelled():
+            raise CancelledError("Segmentation was cancelled; nothing was changed.")
 
-    def _lighten(self, error: BaseException) -> str:
-        """Switch to the next lighter plan after running out of memory; re-raise any other error."""
+    def lighten(self, error: BaseException) -> str:
+        """Switch to the next lighter plan after running out of memory and say so; re-raise any other error."""
         if not is_out_of_memory(error):
             raise error
         lighter = self.plan.lighter()
@@ -251,7 +254,7 @@ class Segmenter:
 
     def _probabilities(self, tile: Tensor) -> Tensor:
         """(n, 3, S, S) -> (n, K, S, S) float32 probabilities, in the plan's precision."""
-        network = self.network.to(self.plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self._placed_network()
         tile = tile.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits: Tensor = network(tile)
@@ -260,7 +263,7 @@ class Segmenter:
     @torch.inference_mode()
     def encode(self, tile: Tensor) -> EncoderFeatures:
         """Encoder features of tiles for later decoding with clicks. (n, 3, S, S) -> features on the plan's device."""
-        network = self.network.to(self.plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self._placed_network()
         with self._autocast():
             return network.encode(tile.to(self.plan.device).contiguous(memory_format=torch.channels_last))
 
@@ -271,6 +274,13 @@ class Segmenter:
         with self._autocast():
             logits = self.network.decode(features, prompt=prompt)[0]
         return logits.float().softmax(dim=1)
+
+    def _placed_network(self) -> UDFA:
+        """The network on the plan's device."""
+        # Weights that are moved within inference mode could never be trained again.
+        with torch.inference_mode(False):
+            placed: UDFA = self.network.to(self.plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
 
     def _autocast(self) -> AbstractContextManager[None]:
         enabled = self.plan.dtype != torch.float32

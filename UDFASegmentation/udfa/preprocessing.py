@@ -98,8 +98,12 @@ def resize_planes(planes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def gaussian_window(tile: int) -> Tensor:
-    """(tile, tile) blending weights: a Gaussian of sigma tile/8, the centre 1, at least 1e-3 everywhere."""
+    """(tile, tile) blending weights: a Gaussian of sigma tile/8, the centre 1, at least 1e-6 everywhere.
+
+    The floor is that of each axis (1e-3), not of the product: where the slice ends in one direction and all weights are
+    small, tiles must still blend smoothly in the other.
+    """
     x = torch.arange(tile, dtype=torch.float32) - (tile - 1) / 2
     profile = torch.exp(-0.5 * (x / (tile / 8)) ** 2)
-    window = torch.outer(profile, profile)
-    return (window / window.max()).clamp(min=1e-3)
+    profile = (profile / profile.max()).clamp(min=1e-3)
+    return torch.outer(profile, profile)

@@ -19,6 +19,7 @@ from udfa.config import ModelConfig, NetworkConfig, PreprocessingConfig
 from udfa.devices import ExecutionPlan
 from udfa.geometry import Volume
 from udfa.inference import Segmenter
+from udfa.networks.backbone import FrozenBackbone
 from udfa.networks.udfa import UDFA
 
 LPS_AXES = np.eye(3)[:, ::-1].copy()
@@ -142,6 +143,17 @@ def random_hu(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-120, 270, size=shape).astype(np.int16)
 
 
+def wake(backbone: FrozenBackbone) -> FrozenBackbone:
+    """Give weights that timm initialises at or near zero values as large as trained ones, so that errors show."""
+    with torch.no_grad():
+        for name, parameter in backbone.named_parameters():
+            if "ls1" in name or "ls2" in name:
+                parameter.fill_(0.5)
+            elif "_token" in name or "pos_embed" in name:
+                parameter.normal_(std=0.5)
+    return backbone
+
+
 @dataclass(frozen=True)
 class Kit:
     """The helpers above, as one fixture, since test modules cannot import this file."""
@@ -157,6 +169,13 @@ class Kit:
     plan = staticmethod(cpu_plan)
     threshold_segmenter = staticmethod(threshold_segmenter)
     random_hu = staticmethod(random_hu)
+    wake = staticmethod(wake)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks this small are faster with one thread, above all on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +187,7 @@ def kit() -> Kit:
 def _build(backbone: str) -> UDFA:
     torch.manual_seed(0)
     network = UDFA(NetworkConfig(backbone=backbone, num_classes=3))
+    wake(network.backbone)
     network.eval()
     return network
 
@@ -191,7 +211,7 @@ def awake_network() -> UDFA:
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if ("gamma" in name and name.startswith("lgfa")) or "gate" in name:
+            if "local_to_global.gamma" in name or "gate" in name:
                 parameter.normal_(std=0.5)
     return network
 
