@@ -1,0 +1,1 @@
+"""The real Slicer machinery of the slicer-core package, started without the Slicer application."""

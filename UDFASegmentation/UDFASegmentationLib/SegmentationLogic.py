@@ -1,0 +1,122 @@
+"""Segments volume nodes: read on the main thread, run on any thread, write on the main thread.
+
+A script calls `SegmentationLogic().segmentVolume(...)`. A widget runs the three parts itself, the middle one on a
+worker thread: `readVolume`, `runEngine`, `writeResult`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from udfa.errors import CancelledError
+from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
+from UDFASegmentationLib.SegmentationWriter import writeResult
+from UDFASegmentationLib.VolumeConversion import readVolume
+
+if TYPE_CHECKING:
+    from udfa.geometry import Volume
+    from udfa.inference import CancelCheck, ProgressCallback, SegmentationResult
+
+
+def resolveModel(nameOrPath: Union[str, Path, None] = None) -> Path:
+    """Return the file of a checkpoint given by name or path, or of the default checkpoint; does not import torch.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+    """
+    from udfa.models import resolve_model
+
+    return nameOrPath if isinstance(nameOrPath, Path) else resolve_model(nameOrPath)
+
+
+def loadModel(path: Path, device: str = "auto") -> LoadedModel:
+    """Load a checkpoint. Imports torch; may be called on any thread.
+
+    Args:
+        path: The file, see `resolveModel`.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or cannot be used.
+        InvalidInputError: The device is not available.
+    """
+    from udfa.checkpoint import load_checkpoint
+    from udfa.devices import make_plan
+    from udfa.inference import Segmenter
+
+    plan = make_plan(device)
+    checkpoint = load_checkpoint(path)
+    info = checkpoint.info
+    return LoadedModel(Segmenter.from_checkpoint(checkpoint, plan), info.labels, info.name, info.content_sha256)
+
+
+def runEngine(
+    model: LoadedModel,
+    volume: Volume,
+    settings: SegmentationSettings,
+    progress: Optional[ProgressCallback] = None,
+    cancelled: Optional[CancelCheck] = None,
+) -> SegmentationResult:
+    """Segment a volume that `readVolume` returned. Touches no MRML; may be called on any thread.
+
+    Raises:
+        InvalidInputError: The volume or a label name cannot be used.
+        CancelledError: `cancelled` returned True.
+    """
+    from udfa.inference import SegmentOptions
+
+    options = SegmentOptions(
+        labels=settings.labels, uncertainty=settings.uncertainty, largest_component=settings.largestComponent
+    )
+    result = model.engine.segment(volume, options, progress, cancelled)
+    if cancelled is not None and cancelled():
+        raise CancelledError("Segmentation was cancelled; nothing was changed.")
+    return result
+
+
+class SegmentationLogic:
+    """Segments volume nodes. Keeps the model that was loaded last, so that the next run starts at once."""
+
+    def __init__(self) -> None:
+        self._loaded: Optional[LoadedModel] = None
+        self._loadedAs: Optional[tuple[Any, ...]] = None
+
+    def segmentVolume(
+        self,
+        volumeNode: Any,
+        model: Union[LoadedModel, str, Path, None] = None,
+        settings: Optional[SegmentationSettings] = None,
+        progress: Optional[ProgressCallback] = None,
+        cancelled: Optional[CancelCheck] = None,
+    ) -> Any:
+        """Segment a volume node and wait for the result.
+
+        Args:
+            volumeNode: vtkMRMLScalarVolumeNode of any orientation, under any parent transform.
+            model: Name or path of a checkpoint, a loaded model, or None for the default checkpoint.
+            settings: The user's choices; None segments all labels into a new segmentation node.
+            progress: Called after each batch.
+            cancelled: Asked before each batch and before writing; True stops the run.
+
+        Returns:
+            vtkMRMLSegmentationNode with one segment per label that was found, in label order.
+
+        Raises:
+            UDFAError: The volume, the model or a setting cannot be used, or the run was cancelled. The scene is then
+                as it was before.
+        """
+        settings = settings or SegmentationSettings()
+        volume = readVolume(volumeNode)
+        loaded = model if isinstance(model, LoadedModel) else self.model(model, settings.device)
+        result = runEngine(loaded, volume, settings, progress, cancelled)
+        return writeResult(volumeNode, result, loaded, settings)
+
+    def model(self, nameOrPath: Union[str, Path, None] = None, device: str = "auto") -> LoadedModel:
+        """Return a loaded checkpoint, loading it only when the file or the device is another than last time."""
+        path = resolveModel(nameOrPath)
+        asked = (path, path.stat().st_mtime_ns if path.exists() else 0, device)
+        if self._loaded is None or self._loadedAs != asked:
+            self._loaded = loadModel(path, device)
+            self._loadedAs = asked
+        return self._loaded

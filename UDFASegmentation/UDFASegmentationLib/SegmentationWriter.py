@@ -1,0 +1,230 @@
+"""Writes a labelmap into a segmentation node: everything is built aside first, the scene changes at the end, in one go.
+
+All new segments share one labelmap (one layer), cropped to what is not empty, on exactly the volume's grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import slicer
+
+from udfa.errors import InvalidInputError, UDFAError
+from udfa.postprocessing import bounding_box
+from UDFASegmentationLib import Provenance
+from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings, wantedLabels
+from UDFASegmentationLib.SceneChange import sceneChange
+from UDFASegmentationLib.VolumeConversion import (
+    labelsInImage,
+    moveToSegmentation,
+    orientedImage,
+    presentLabels,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from udfa.inference import SegmentationResult
+    from udfa.labels import Label
+
+LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A finished result that is not in the scene yet.
+
+    Attributes:
+        segments: Label and segment, in label order; the segments share one labelmap.
+        empty: Labels without a voxel.
+        notes: What the user should know, in plain words.
+    """
+
+    segments: list[tuple[Label, slicer.vtkSegment]]
+    empty: list[Label]
+    notes: list[str]
+
+
+def writeResult(
+    volumeNode: Any, result: SegmentationResult, model: LoadedModel, settings: Optional[SegmentationSettings] = None
+) -> slicer.vtkMRMLSegmentationNode:
+    """Write a result into the scene. Call it on the main thread.
+
+    A new node gets the volume's parent transform and geometry and is named after it. In a given node all segments
+    are kept as they are, except, with `replaceExisting`, those that have the ID or name of a label of this run: they
+    get the new voxels and keep their ID, colour and place in the list.
+
+    Args:
+        volumeNode: The volume that was segmented; it must be in a scene.
+        result: What the engine returned; its labelmap is (D, H, W) on the volume's grid.
+        model: The model that made it.
+        settings: Where and how to write; None creates a new segmentation node.
+
+    Returns:
+        The segmentation node. Its attributes `UDFA.*` tell model, device, seconds, empty labels and notes.
+
+    Raises:
+        InvalidInputError: The result does not fit the volume, or the given segmentation cannot take it. The scene is
+            as it was before.
+    """
+    settings = settings or SegmentationSettings()
+    _checkFits(volumeNode, result)
+    target = settings.segmentationNode
+    if target is not None:
+        _checkTarget(target, volumeNode)
+    draft = _draft(volumeNode, result, model, settings)
+    scene = volumeNode.GetScene()
+    with sceneChange(scene, target) as added:
+        node = target
+        if node is None:
+            name = scene.GenerateUniqueName(f"{volumeNode.GetName()} segmentation")
+            node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+            added.append(node)
+        if _isUnused(node):
+            node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        if node.GetSegmentation().GetNumberOfSegments() == 0:
+            node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        hasSurfaces = node.GetSegmentation().ContainsRepresentation(SURFACE)
+        _insert(node, draft, model, settings.replaceExisting)
+        # Slicer drops all surfaces when a labelmap changes; those of kept segments come back as they were.
+        if (hasSurfaces or settings.closedSurface) and not node.CreateClosedSurfaceRepresentation():
+            raise UDFAError("Slicer could not make the closed surfaces. Segment again without them.")
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            added.append(node.GetDisplayNode())
+        Provenance.describeRun(node, model, result, [label.name for label in draft.empty], draft.notes)
+    _placeBeside(node, volumeNode)
+    return node
+
+
+def _checkFits(volumeNode: Any, result: SegmentationResult) -> None:
+    imageData = volumeNode.GetImageData()
+    shape = (0, 0, 0) if imageData is None else tuple(reversed(imageData.GetDimensions()))
+    if volumeNode.GetScene() is None:
+        raise InvalidInputError(f"The volume '{volumeNode.GetName()}' is no longer in the scene. Segment it again.")
+    if tuple(result.labelmap.shape) != shape:
+        raise InvalidInputError(
+            f"The result has {tuple(result.labelmap.shape)} voxels (D, H, W), but the volume '{volumeNode.GetName()}' "
+            f"has {shape}: it was changed during the run. Segment it again."
+        )
+
+
+def _checkTarget(node: Any, volumeNode: Any) -> None:
+    if node.GetScene() is not volumeNode.GetScene():
+        raise InvalidInputError(
+            f"The segmentation '{node.GetName()}' is not in the scene of the volume. Choose another segmentation."
+        )
+    segmentation = node.GetSegmentation()
+    source = segmentation.GetSourceRepresentationName()
+    if segmentation.GetNumberOfSegments() > 0 and source != LABELMAP:
+        raise InvalidInputError(
+            f"The segmentation '{node.GetName()}' is stored as {source.lower()}, to which labelmaps cannot be added "
+            f"without converting its segments. Choose a new segmentation, or make binary labelmap its source "
+            f"representation in the Segmentations module."
+        )
+
+
+def _isUnused(node: Any) -> bool:
+    """Whether the node is new or as empty as new, so that it may take over the volume's parent transform."""
+    return node.GetSegmentation().GetNumberOfSegments() == 0 and node.GetParentTransformNode() is None
+
+
+def _draft(volumeNode: Any, result: SegmentationResult, model: LoadedModel, settings: SegmentationSettings) -> _Draft:
+    """Build the segments aside, in the space of the node that they are for."""
+    labels = wantedLabels(model, settings)
+    present, note = presentLabels(result.labelmap) & set(labels), ""
+    if not present:
+        return _Draft([], list(labels.values()), [])
+    image = orientedImage(result.labelmap, _labelledBox(result.labelmap), volumeNode)
+    target = settings.segmentationNode
+    if target is not None and not _isUnused(target):
+        image, note = moveToSegmentation(image, volumeNode, target)
+        # Resampling may lose a label that is only a few voxels large.
+        present = present & labelsInImage(image) if note else present
+    segments = [(label, _segment(label, value, image)) for value, label in labels.items() if value in present]
+    for _, segment in segments:
+        Provenance.describeSegment(segment, model)
+    empty = [label for value, label in labels.items() if value not in present]
+    return _Draft(segments, empty, [note] if note else [])
+
+
+def _labelledBox(labelmap: NDArray[np.uint8]) -> tuple[slice, slice, slice]:
+    """Smallest (D, H, W) box around all labels of a labelmap that is not empty."""
+    box = bounding_box((labelmap > 0).view(np.uint8), 1)
+    return box or (slice(0, 0), slice(0, 0), slice(0, 0))
+
+
+def _segment(label: Label, value: int, image: slicer.vtkOrientedImageData) -> slicer.vtkSegment:
+    """Return a segment with standard name, colour and terminology that is the voxels of one value of an image."""
+    segment = slicer.vtkSegment()
+    segment.SetName(label.title)
+    segment.SetColor(*label.color01)
+    segment.SetLabelValue(value)
+    terminology = label.terminology()
+    if terminology is not None:
+        # SetTerminology came with Slicer 5.10.
+        if hasattr(segment, "SetTerminology"):
+            segment.SetTerminology(terminology)
+        else:
+            segment.SetTag(segment.GetTerminologyEntryTagName(), terminology)
+    segment.AddRepresentation(LABELMAP, image)
+    return segment
+
+
+def _insert(node: Any, draft: _Draft, model: LoadedModel, replaceExisting: bool) -> None:
+    """Add the draft's segments to a node in the scene; existing ones are replaced if asked for."""
+    segmentation = node.GetSegmentation()
+    for label, segment in draft.segments:
+        existingID = _existingSegment(segmentation, label) if replaceExisting else ""
+        if existingID:
+            segmentation.ClearSegment(existingID)
+            existing = segmentation.GetSegment(existingID)
+            _takeVoxels(existing, segment)
+            Provenance.describeSegment(existing, model)
+            continue
+        segmentID = _nameUnused(segment, label, segmentation)
+        if not segmentation.AddSegment(segment, segmentID):
+            raise UDFAError(f"Slicer did not accept the segment '{segment.GetName()}' in '{node.GetName()}'.")
+    for label in draft.empty if replaceExisting else []:
+        existingID = _existingSegment(segmentation, label)
+        if existingID:
+            segmentation.ClearSegment(existingID)
+
+
+def _existingSegment(segmentation: slicer.vtkSegmentation, label: Label) -> str:
+    """ID of the segment that is called like a label, by ID or (ignoring case) by name; empty if there is none."""
+    if segmentation.GetSegment(label.name) is not None:
+        return label.name
+    return segmentation.GetSegmentIdBySegmentName(label.title)
+
+
+def _takeVoxels(existing: slicer.vtkSegment, new: slicer.vtkSegment) -> None:
+    """Give a segment the voxels of another; its review status starts afresh."""
+    existing.RemoveAllRepresentations()
+    existing.SetLabelValue(new.GetLabelValue())
+    existing.AddRepresentation(LABELMAP, new.GetRepresentation(LABELMAP))
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(existing, logic.NotStarted)
+
+
+def _nameUnused(segment: slicer.vtkSegment, label: Label, segmentation: slicer.vtkSegmentation) -> str:
+    """Number name and ID of a segment if they are taken ("Liver 2", "liver_2"). Sets the name, returns the ID."""
+    segmentID, name, number = label.name, label.title, 1
+    while segmentation.GetSegment(segmentID) is not None or segmentation.GetSegmentIdBySegmentName(name):
+        number += 1
+        segmentID, name = f"{label.name}_{number}", f"{label.title} {number}"
+    segment.SetName(name)
+    return segmentID
+
+
+def _placeBeside(node: Any, volumeNode: Any) -> None:
+    """Put the node into the volume's study or folder. Without the application there are no items to move."""
+    hierarchy = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    if hierarchy is None:
+        return
+    volumeItem, item = hierarchy.GetItemByDataNode(volumeNode), hierarchy.GetItemByDataNode(node)
+    if volumeItem and item:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
