@@ -227,13 +227,14 @@ def check_outputs(job: SegmentJob) -> None:
     _check_distinct([job.input, *files])
     folders = {path.parent for path in files if path.parent != job.report}
     if job.report is not None:
-        require_matplotlib()
         folders.add(job.report if job.report.exists() else job.report.parent)
     for folder in sorted(folders):
         _check_folder(folder)
     for path in files:
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+    if job.report is not None:
+        require_matplotlib()
 
 
 def _check_distinct(paths: Iterable[Path]) -> None:
