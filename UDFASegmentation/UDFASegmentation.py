@@ -1,0 +1,146 @@
+"""UDFA Segmentation: segments organs in CT and MR with U-DFA networks, and lets a reader correct the result.
+
+This file only tells Slicer about the module; the work is done in UDFASegmentationLib and in the package udfa. Nothing
+slow is imported before the panel is opened, and torch not before the first run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Optional
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+if TYPE_CHECKING:
+    from UDFASegmentationLib.SegmentationWidget import SegmentationWidget
+
+LIBRARY = "UDFASegmentationLib"
+
+
+class UDFASegmentation(ScriptedLoadableModule):
+    """What Slicer lists: name, category, help."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("UDFA Segmentation")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations", "SegmentEditor", "SubjectHierarchy", "Volumes", "Terminologies"]
+        parent.contributors = ["UDFA contributors"]
+        parent.helpText = _(
+            "Segments organs in CT and MR volumes with one click, on this computer, and lets you correct the result. "
+            "Choose a volume and a model, then press <b>Segment</b>. Nothing leaves this computer.<p>"
+            "For research; not a medical device: a qualified reader has to check every result."
+        )
+        parent.acknowledgementText = _(
+            "The network follows the abstract of U-DFA (arXiv 2510.00585): a U-Net around a frozen DINOv2 vision "
+            "transformer, joined by local-global fusion adapters. Code and weights of this extension are its own."
+        )
+
+
+class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
+    """The module's panel as Slicer knows it; `panel` is the panel itself."""
+
+    def __init__(self, parent: Optional[Any] = None) -> None:
+        self.panel: Optional[SegmentationWidget] = None
+        self.logic: Optional[UDFASegmentationLogic] = None
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    def setup(self) -> None:
+        """Build the panel from the .ui file. Called once, when the module is opened for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        from UDFASegmentationLib.PanelFactory import makePanel
+
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/UDFASegmentation.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = UDFASegmentationLogic()
+        self.panel = makePanel(self.ui, self.logic, self.resourcePath("requirements.txt"))
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        if self.panel is not None:
+            self.panel.enter()
+
+    def exit(self) -> None:
+        """The user opens another module."""
+        if self.panel is not None:
+            self.panel.exit()
+
+    def cleanup(self) -> None:
+        """The module is unloaded or reloaded, or Slicer quits."""
+        if self.panel is not None:
+            self.panel.cleanup()
+            self.panel = None
+
+    def onReload(self) -> None:
+        """Load the library's files again too, for developers."""
+        reloadLibrary()
+        ScriptedLoadableModuleWidget.onReload(self)
+
+
+class UDFASegmentationLogic(ScriptedLoadableModuleLogic):
+    """Segments volumes from scripts, without the panel: `UDFASegmentationLogic().segmentVolume(volumeNode)`."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._segmentation: Optional[Any] = None
+
+    @property
+    def segmentation(self) -> Any:
+        """The `SegmentationLogic` that loads models and keeps the last one."""
+        if self._segmentation is None:
+            from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
+
+            self._segmentation = SegmentationLogic()
+        return self._segmentation
+
+    def getParameterNode(self) -> Any:
+        """Return the module's parameter node, typed."""
+        from UDFASegmentationLib.ParameterNode import UDFASegmentationParameterNode
+
+        return UDFASegmentationParameterNode(super().getParameterNode())
+
+    def segmentVolume(self, volumeNode: Any, model: Any = None, settings: Any = None) -> Any:
+        """Segment a volume node and wait for the result. See `SegmentationLogic.segmentVolume`.
+
+        Returns:
+            vtkMRMLSegmentationNode with one segment per label that was found.
+        """
+        return self.segmentation.segmentVolume(volumeNode, model, settings)
+
+
+class UDFASegmentationTest(ScriptedLoadableModuleTest):
+    """Runs the module's checks inside Slicer: 'Reload and Test', or ctest."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """Run all checks."""
+        from UDFASegmentationLib.SlicerChecks import CHECKS
+
+        for check in CHECKS:
+            self.setUp()
+            self.delayDisplay(f"{check.__doc__}")
+            check(self)
+        self.delayDisplay(_("All checks passed."))
+
+
+def reloadLibrary() -> None:
+    """Import the files of the library again, those that others need first."""
+    names = sorted(name for name in sys.modules if name.startswith(f"{LIBRARY}."))
+    for name in [*names, *names]:
+        # Twice: in the second round every file sees the new versions of those it imports.
+        importlib.reload(sys.modules[name])

@@ -1,0 +1,85 @@
+"""Small work in the background, such as measuring segments, which gives way to a segmentation run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Optional
+
+from UDFASegmentationLib.SegmentationRun import Failure, RunListener, SegmentationRun
+
+_logger = logging.getLogger(__name__)
+
+Chore = tuple[Callable[[], Any], Callable[[Any], None]]
+"""Work for the executor thread, and what the main thread does with its result."""
+
+
+class Chores:
+    """Does chores one after the other on the run's thread, whenever no segmentation is under way.
+
+    A chore is known by its name: asking again before it was done replaces it, so that only the latest state is
+    measured. Use it on the main thread.
+    """
+
+    def __init__(self, run: SegmentationRun) -> None:
+        self._run = run
+        self._waiting: dict[str, Chore] = {}
+        self._current: Optional[str] = None
+        self._paused = False
+
+    def request(self, name: str, work: Callable[[], Any], onDone: Callable[[Any], None]) -> None:
+        """Have a chore done soon."""
+        self._waiting[name] = (work, onDone)
+        if self._current == name:
+            self._run.drop()
+            self._current = None
+        self._next()
+
+    def pause(self) -> None:
+        """Make way for a segmentation; a chore that is under way is begun again later."""
+        self._paused = True
+        if self._current is not None:
+            self._run.drop()
+            self._current = None
+
+    def resume(self) -> None:
+        """Go on after a segmentation."""
+        self._paused = False
+        self._next()
+
+    def clear(self) -> None:
+        """Forget all chores: for a scene that closes."""
+        self._waiting.clear()
+        if self._current is not None:
+            self._run.drop()
+            self._current = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        return not self._waiting
+
+    def _next(self) -> None:
+        if self._paused or self._current is not None or self._run.busy or not self._waiting:
+            return
+        name, (work, onDone) = next(iter(self._waiting.items()))
+        self._current = name
+        listener = RunListener(
+            onProgress=lambda value: None,
+            onDone=lambda value: self._finish(name, lambda: onDone(value)),
+            onFailed=lambda failure: self._finish(name, lambda: _report(name, failure)),
+            onCancelled=lambda: self._finish(name, lambda: None),
+        )
+        self._run.start(lambda handle: work(), listener)
+
+    def _finish(self, name: str, action: Callable[[], None]) -> None:
+        self._waiting.pop(name, None)
+        self._current = None
+        try:
+            action()
+        finally:
+            self._next()
+
+
+def _report(name: str, failure: Failure) -> None:
+    _logger.warning("'%s' failed: %s\n%s", name, failure.error, failure.details)

@@ -1,0 +1,91 @@
+"""The embedded Segment Editor, on the result of the last run. Its node is that of the Segment Editor module."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import slicer
+
+SINGLETON_TAG = "SegmentEditor"
+NODE_CLASS = "vtkMRMLSegmentEditorNode"
+
+
+class CorrectionSection:
+    """Keeps the editor widget in step with the scene, and its keys and view events off while the panel is not shown.
+
+    Args:
+        ui: The panel's widgets.
+        undoDepth: Number of edits that can be undone.
+    """
+
+    def __init__(self, ui: Any, undoDepth: int) -> None:
+        self._ui = ui
+        self._entered = False
+        self._live = False
+        editor = ui.segmentEditorWidget
+        editor.setMaximumNumberOfUndoStates(undoDepth)
+        # Slicer asks for this order: the parameter node before the scene.
+        self._useEditorNode()
+        editor.setMRMLScene(slicer.mrmlScene)
+        ui.correctionCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._update())
+
+    def edit(self, segmentationNode: Optional[Any], volumeNode: Optional[Any]) -> None:
+        """Offer a segmentation for correction; None offers nothing."""
+        self._useEditorNode()
+        editor = self._ui.segmentEditorWidget
+        if editor.segmentationNode() is not segmentationNode:
+            editor.setSegmentationNode(segmentationNode)
+        if volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
+            editor.setSourceVolumeNode(volumeNode)
+        self._ui.correctionCollapsibleButton.enabled = segmentationNode is not None
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self._entered = True
+        self._useEditorNode()
+        self._update()
+
+    def exit(self) -> None:
+        """The module is left, or its widget goes away."""
+        self._entered = False
+        self._update()
+
+    def closeScene(self) -> None:
+        """The scene is about to be closed."""
+        self._setLive(False)
+        self._ui.segmentEditorWidget.setSegmentationNode(None)
+
+    def reopenScene(self) -> None:
+        """The scene has been closed or loaded; the editor node may be another one."""
+        self._useEditorNode()
+        self._ui.segmentEditorWidget.updateWidgetFromMRML()
+        self._update()
+
+    def _update(self) -> None:
+        self._setLive(self._entered and not self._ui.correctionCollapsibleButton.collapsed)
+
+    def _setLive(self, live: bool) -> None:
+        """Switch the editor's keys and its listening to the views on or off; off also puts the tool away."""
+        if live == self._live:
+            return
+        self._live = live
+        editor = self._ui.segmentEditorWidget
+        if live:
+            editor.setupViewObservations()
+            editor.installKeyboardShortcuts()
+            editor.updateWidgetFromMRML()
+        else:
+            editor.setActiveEffect(None)
+            editor.uninstallKeyboardShortcuts()
+            editor.removeViewObservations()
+
+    def _useEditorNode(self) -> None:
+        """Take the editor's singleton node, as Slicer's Segment Editor does; made when there is none."""
+        node = slicer.mrmlScene.GetSingletonNode(SINGLETON_TAG, NODE_CLASS)
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass(NODE_CLASS)
+            node.UnRegister(None)
+            node.SetSingletonTag(SINGLETON_TAG)
+            node = slicer.mrmlScene.AddNode(node)
+        if self._ui.segmentEditorWidget.mrmlSegmentEditorNode() is not node:
+            self._ui.segmentEditorWidget.setMRMLSegmentEditorNode(node)

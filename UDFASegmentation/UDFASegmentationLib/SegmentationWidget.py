@@ -1,0 +1,299 @@
+"""The module's panel: binds the widgets to the parameter node, and the sections to each other.
+
+Each section keeps to its own widgets; here is what concerns several of them: which buttons are enabled, what happens
+when the scene closes or a node vanishes, and what is live while the module is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import qt
+import slicer
+import slicer.util
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from UDFASegmentationLib import Shortcuts as keys
+from UDFASegmentationLib.Chores import Chores
+from UDFASegmentationLib.Contracts import SegmentationSettings
+from UDFASegmentationLib.CorrectionSection import CorrectionSection
+from UDFASegmentationLib.DeviceSelector import DeviceSelector, findDevices, torchIsThere
+from UDFASegmentationLib.InspectionSection import InspectionSection
+from UDFASegmentationLib.ModelSelector import ModelSelector
+from UDFASegmentationLib.ResultSection import ResultSection
+from UDFASegmentationLib.RunSection import Installer, ModelSource, RunOutcome, RunRequest, RunSection
+from UDFASegmentationLib.SegmentationRun import SegmentationRun
+from UDFASegmentationLib.Settings import Settings
+from UDFASegmentationLib.Shortcuts import Shortcuts
+
+NODE_PARAMETERS = ("inputVolume", "outputSegmentation", "resultSegmentation", "resultVolume", "uncertaintyVolume")
+
+
+@dataclass(frozen=True)
+class PanelServices:
+    """What the panel works with; tests give fakes.
+
+    Attributes:
+        settings: The user's settings.
+        models: Loads checkpoints.
+        installer: Installs what is missing; None when nothing has to be installed.
+        warmUp: Imports what is slow to import, on the executor thread.
+        torchIsThere: Whether torch can be imported, without importing it.
+        findDevices: Lists the devices, on the executor thread.
+    """
+
+    settings: Settings
+    models: ModelSource
+    installer: Optional[Installer]
+    warmUp: Callable[[], Any]
+    torchIsThere: Callable[[], bool] = torchIsThere
+    findDevices: Callable[[], Any] = findDevices
+
+
+class SegmentationWidget(VTKObservationMixin):
+    """The panel.
+
+    Args:
+        ui: Widgets of UDFASegmentation.ui by name.
+        getParameterNode: Returns the module's parameter node, made when there is none.
+        services: What the panel works with.
+    """
+
+    def __init__(self, ui: Any, getParameterNode: Callable[[], Any], services: PanelServices) -> None:
+        super().__init__()
+        self._ui = ui
+        self._getParameterNode = getParameterNode
+        self._services = services
+        self._parameterNode: Optional[Any] = None
+        self._guiTag: Optional[int] = None
+        self._entered = False
+        self._closing = False
+        self._run = SegmentationRun()
+        self.chores = Chores(self._run)
+        self.models = ModelSelector(ui, services.settings, self._onModelChosen, self._storeLabels)
+        self.devices = DeviceSelector(ui, self._storeDevice)
+        self.runs = RunSection(
+            ui, self._run, services.models, services.warmUp, services.installer, self._onRunState, self._onFinished
+        )
+        self.inspection = InspectionSection(ui, self.chores, services.settings, self._updateButtons)
+        self.correction = CorrectionSection(ui, services.settings.read().undoDepth)
+        self.result = ResultSection(ui, self.chores, self.runs.showStatus)
+        self.shortcuts = Shortcuts(
+            {
+                keys.RUN_KEY: self.segment,
+                keys.NEXT_DOUBTFUL_KEY: self.result.showNextDoubtful,
+                keys.OVERLAY_KEY: self.result.toggleOverlay,
+            }
+        )
+        ui.segmentButton.connect("clicked()", self.segment)
+        ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._detectDevices())
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        self.useParameterNode()
+
+    @property
+    def parameterNode(self) -> Optional[Any]:
+        """The parameter node in use; None while the scene closes."""
+        return self._parameterNode
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self._entered = True
+        self.useParameterNode()
+        self.shortcuts.install()
+        self.correction.enter()
+
+    def exit(self) -> None:
+        """Another module is shown; a run goes on."""
+        self._entered = False
+        self.shortcuts.remove()
+        self.correction.exit()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer quits: stop the run, let go of everything."""
+        self.exit()
+        self.runs.drop("")
+        self.chores.clear()
+        self._run.shutdown()
+        self.inspection.forget()
+        self.result.forget()
+        self._setParameterNode(None)
+        self.removeObservers()
+
+    def segment(self) -> None:
+        """Start a run with what is chosen; does nothing when something is missing."""
+        if self.runs.running or self.notReadyReason():
+            return
+        self.chores.pause()
+        self.runs.start(self._request())
+
+    def notReadyReason(self) -> str:
+        """Return what is missing for a run, in a sentence; empty when the button may be pressed."""
+        node, model = self._parameterNode, self.models.current
+        if node is None or node.inputVolume is None:
+            return _("Choose a volume.")
+        if node.inputVolume.GetImageData() is None:
+            return _("The chosen volume has no voxels.")
+        if model is None:
+            return _("There is no model. Add a checkpoint file.")
+        if model.info is None:
+            return _("The chosen model cannot be used.")
+        if not self.models.keptLabels():
+            return _("Tick at least one structure.")
+        return self.inspection.blockingReason
+
+    def useParameterNode(self) -> None:
+        """Take the scene's parameter node, and choose the active volume if none is chosen yet."""
+        self._setParameterNode(self._getParameterNode())
+        self.preselectVolume()
+
+    def preselectVolume(self) -> None:
+        """Choose the volume that the slice views show, if none is chosen."""
+        node = self._parameterNode
+        if node is not None and node.inputVolume is None:
+            volume = activeVolume()
+            if volume is not None:
+                node.inputVolume = volume
+
+    def _request(self) -> RunRequest:
+        node, model = self._parameterNode, self.models.current
+        kept = self.models.keptLabels()
+        settings = SegmentationSettings(
+            labels=tuple(kept) if self.models.omittedLabels() else None,
+            largestComponent=node.largestComponent,
+            device=self.devices.current,
+            segmentationNode=node.outputSegmentation,
+            replaceExisting=node.replaceSegments,
+            uncertainty=node.uncertainty,
+        )
+        return RunRequest(node.inputVolume, model.info, settings)
+
+    def _onFinished(self, outcome: RunOutcome) -> None:
+        self.inspection.remember(outcome.result.seconds, {self.devices.current, outcome.result.plan.device})
+        self.result.take(outcome, self._parameterNode)
+        self._updateButtons()
+
+    def _onRunState(self) -> None:
+        self._updateButtons()
+        if not self.runs.running and not self._closing:
+            self.chores.resume()
+            self._detectDevices()
+
+    def _setParameterNode(self, node: Optional[Any]) -> None:
+        """Bind the widgets to a parameter node. Slicer's binding leaves an observer behind: once per node only."""
+        old = self._parameterNode
+        if old is not None and node is not None and old.parameterNode is node.parameterNode:
+            self._onParameterNodeModified()
+            return
+        if old is not None:
+            self.removeObserver(old, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
+            old.disconnectGui(self._guiTag)
+        self._parameterNode = node
+        if node is not None:
+            self._guiTag = node.connectGui(self._ui)
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
+            self._onParameterNodeModified()
+
+    def _onParameterNodeModified(self, caller: Any = None, event: Any = None) -> None:
+        node = self._parameterNode
+        if node is None or self._closing:
+            return
+        self.models.choose(node.modelName, list(node.omittedLabels))
+        self.devices.choose(node.device or self._services.settings.read().device)
+        self.result.follow(node)
+        self.correction.edit(node.resultSegmentation, node.resultVolume)
+        self._updateButtons()
+
+    def _inspect(self) -> None:
+        node, model = self._parameterNode, self.models.current
+        if node is not None and not self._closing:
+            self.inspection.inspect(node.inputVolume, model.info if model is not None else None, self.devices.current)
+
+    def _onModelChosen(self) -> None:
+        node = self._parameterNode
+        if node is not None:
+            with slicer.util.NodeModify(node):
+                node.modelName = self.models.currentKey
+                node.omittedLabels = self.models.omittedLabels()
+        self._updateButtons()
+
+    def _storeLabels(self) -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.omittedLabels = self.models.omittedLabels()
+        self._updateButtons()
+
+    def _storeDevice(self) -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.device = self.devices.current
+        self._updateButtons()
+
+    def _updateButtons(self) -> None:
+        self._inspect()
+        ui, running, reason = self._ui, self.runs.running, self.notReadyReason()
+        for section in (ui.inputsCollapsibleButton, ui.outputCollapsibleButton, ui.advancedCollapsibleButton):
+            section.enabled = not running
+        ui.segmentButton.enabled = not running and not reason
+        ui.segmentButton.toolTip = reason or _("Segment the volume. Key: {key}.").format(key=keys.RUN_KEY)
+        node = self._parameterNode
+        ui.replaceCheckBox.enabled = node is not None and node.outputSegmentation is not None
+
+    def _detectDevices(self) -> None:
+        """List the devices, once torch can be imported and someone looks or has it in use already."""
+        if self.devices.detected or self._ui.advancedCollapsibleButton.collapsed or not self._services.torchIsThere():
+            return
+        self.chores.request("devices", self._services.findDevices, self.devices.showDetected)
+
+    def _onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
+        self._closing = True
+        self.runs.drop("")
+        self.chores.clear()
+        self.inspection.forget()
+        self.result.forget()
+        self.correction.closeScene()
+        self._setParameterNode(None)
+
+    def _onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
+        self._closing = False
+        self.correction.reopenScene()
+        self.useParameterNode()
+        self.chores.resume()
+
+    def _onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
+        self.correction.reopenScene()
+        self.useParameterNode()
+
+    def _onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
+        volume = self.runs.volumeNode
+        if volume is not None and volume.GetScene() is None:
+            self.runs.drop(_("The volume was deleted; the run was stopped."))
+        node = self._parameterNode
+        if node is None or self._closing:
+            return
+        for name in NODE_PARAMETERS:
+            chosen = getattr(node, name)
+            if chosen is not None and chosen.GetScene() is None:
+                setattr(node, name, None)
+
+    def _onNodeAdded(self, caller: Any = None, event: Any = None) -> None:
+        # Whoever loads a volume shows it right after adding it.
+        if self._entered and self._parameterNode is not None and self._parameterNode.inputVolume is None:
+            qt.QTimer.singleShot(0, self.preselectVolume)
+
+
+def activeVolume() -> Optional[Any]:
+    """Return the background volume of the first visible slice view that has one."""
+    layout = slicer.app.layoutManager()
+    for name in layout.sliceViewNames() if layout is not None else ():
+        identifier = layout.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+        volume = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
+        if volume is not None and volume.GetClassName() == "vtkMRMLScalarVolumeNode":
+            return volume
+    return None
