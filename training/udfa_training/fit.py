@@ -155,7 +155,7 @@ def train(
         image = fabric.to_device(image).contiguous(memory_format=torch.channels_last)
         loss = model(image, fabric.to_device(label), draw_seed(config, fabric, state.step))
         if not torch.isfinite(loss):
-            raise UDFAError(diverged(float(loss), state.step, output / "last.pt"))
+            raise UDFAError(diverged(loss.item(), state.step, output / "last.pt"))
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
         optimizer.step()

@@ -1,0 +1,227 @@
+"""The training loop: resumable to the bit, frozen where it says so, clear when it fails."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from udfa.checkpoint import load_checkpoint, read_info
+from udfa.errors import InvalidInputError, UDFAError
+from udfa_training import fit as fitting
+from udfa_training.dataset import open_prepared
+from udfa_training.fit import fit, make_loader, set_learning_rate, set_up
+from udfa_training.fit_config import FitConfig
+from udfa_training.supervised_stage import SupervisedObjective
+from udfa_training.training_state import TrainingState, update_average
+
+Settings = Callable[..., FitConfig]
+
+
+def saved(config: FitConfig) -> dict[str, Any]:
+    """The resumable state of a run."""
+    record: dict[str, Any] = torch.load(Path(config.output) / "last.pt", weights_only=True)
+    return record
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Whether nested states agree bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(equal(a, b) for a, b in zip(first, second))
+    return bool(first == second)
+
+
+def backbone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if key.startswith("backbone.")}
+
+
+def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(settings: Settings, tmp_path: Path) -> None:
+    whole = settings(steps=4, validate_every=2, output=str(tmp_path / "whole"))
+    parts = settings(steps=4, validate_every=2, output=str(tmp_path / "parts"))
+    fit(whole)
+    assert fit(parts, stop_after=1).name == "last.pt"
+    assert saved(parts)["step"] == 1
+    fit(parts, stop_after=3)
+    published = fit(parts)
+    assert saved(whole)["step"] == 4
+    assert equal(saved(whole), saved(parts))
+    expected = load_checkpoint(tmp_path / "whole" / "model.safetensors").network.state_dict()
+    assert equal(load_checkpoint(published).network.state_dict(), expected)
+
+
+def test_the_backbone_stays_as_it_was_and_the_rest_moves(settings: Settings) -> None:
+    config = settings()
+    before = {key: value.clone() for key, value in set_up(config).network.state_dict().items()}
+    fit(config, stop_after=2)
+    after = saved(config)["network"]
+    assert equal(backbone(before), backbone(after))
+    moved = [key for key in before.keys() - backbone(before).keys() if not torch.equal(before[key], after[key])]
+    assert {"spa", "lgfa", "decoder"} <= {key.split(".")[0] for key in moved}
+    assert not [name for name in saved(config)["average"] if name.startswith("backbone.")]
+
+
+def test_pre_training_moves_the_backbone_too(settings: Settings) -> None:
+    config = settings(train_backbone=True)
+    key = "backbone.vit.patch_embed.proj.weight"
+    before = set_up(config).network.state_dict()[key].clone()
+    fit(config, stop_after=1)
+    assert not torch.equal(before, saved(config)["network"][key])
+
+
+def test_a_second_stage_starts_from_the_published_weights_of_the_first(settings: Settings, tmp_path: Path) -> None:
+    first = fit(settings(train_backbone=True, output=str(tmp_path / "first")))
+    second = settings(init=str(first), output=str(tmp_path / "second"))
+    assert equal(set_up(second).network.state_dict(), load_checkpoint(first).network.state_dict())
+    history = read_info(fit(second)).training["history"]
+    assert [run["stage"] for run in history] == ["pretrain (backbone and adapters)", "adapters and decoder"]
+    assert [run["step"] for run in history] == [2, 2]
+
+
+def test_a_run_that_diverges_stops_clearly_and_keeps_the_last_state(settings: Settings) -> None:
+    config = settings(steps=9, learning_rate=1e30)
+    with pytest.raises(UDFAError, match=r"loss became nan at step \d.*last.pt holds an earlier state.*learning_rate"):
+        fit(config)
+    step = saved(config)["step"]
+    assert step >= 1
+    assert sorted(path.name for path in Path(config.output).iterdir()) == ["last.pt"]
+
+
+def test_a_first_step_that_diverges_says_that_nothing_was_saved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SupervisedObjective, "forward", lambda *_: torch.tensor(float("inf"), requires_grad=True))
+    with pytest.raises(UDFAError, match="loss became inf at step 0. Nothing had been saved yet"):
+        fit(settings())
+
+
+def test_a_save_that_breaks_off_leaves_the_state_before_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(steps=3)
+    fit(config, stop_after=1)
+    before = (Path(config.output) / "last.pt").read_bytes()
+
+    def half(record: object, path: Path) -> None:
+        path.write_bytes(before[:1000])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        fit(config)
+    assert (Path(config.output) / "last.pt").read_bytes() == before
+    assert [path.name for path in Path(config.output).iterdir()] == ["last.pt"]
+
+
+def test_resuming_with_other_settings_is_refused_and_says_which(settings: Settings) -> None:
+    fit(settings(), stop_after=1)
+    with pytest.raises(InvalidInputError, match=r"learning_rate was 0.001, now 0.5\).*another output folder"):
+        fit(settings(learning_rate=0.5))
+
+
+def test_resuming_may_change_the_length_and_the_machine(settings: Settings) -> None:
+    fit(settings(), stop_after=1)
+    longer = settings(steps=3, save_every=2)
+    fit(longer, stop_after=3)
+    assert saved(longer)["step"] == 3
+
+
+def test_the_published_checkpoint_says_what_it_was_trained_on(settings: Settings) -> None:
+    config = settings()
+    info = read_info(fit(config))
+    assert info.config == config.model
+    assert info.licence == "made for tests, no terms"
+    assert (info.training["data_set"], info.training["train"], info.training["validation"]) == (
+        "source",
+        ["a", "b"],
+        ["c"],
+    )
+    assert set(info.metrics["cases"]) == {"c"}
+    assert 0 <= info.metrics["mean_dice"] <= 1
+    settings_kept = info.training["history"][0]["settings"]
+    assert settings_kept["learning_rate"] == config.learning_rate
+    assert not {"data", "output", "init"} & set(settings_kept)
+
+
+def test_validation_on_the_way_is_logged_and_the_best_is_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = iter([0.4, 0.6, 0.5, 0.1])
+
+    def validate(*_: object) -> SimpleNamespace:
+        value = next(dice)
+        return SimpleNamespace(mean_dice=value, dice={"liver": value}, cases={"c": {"liver": value}})
+
+    monkeypatch.setattr(fitting, "validate", validate)
+    config = settings(steps=4, validate_every=1)
+    fit(config)
+    with (Path(config.output) / "validation.csv").open() as file:
+        assert [float(row["mean_dice"]) for row in csv.DictReader(file)] == [0.4, 0.6, 0.5, 0.1]
+    assert read_info(Path(config.output) / "best.safetensors").training["history"][-1]["step"] == 2
+    assert saved(config)["best_dice"] == 0.6
+
+
+def test_labels_of_data_and_model_must_agree(settings: Settings) -> None:
+    model = settings().model
+    other = dataclasses.replace(model, labels=tuple(reversed(model.labels)))
+    with pytest.raises(InvalidInputError, match="gallbladder.*They must agree"):
+        fit(settings(model=other))
+
+
+def test_two_processes_see_together_what_one_would_see_with_twice_the_batch(settings: Settings, prepared: Path) -> None:
+    data = open_prepared(prepared)
+
+    def order(batch_size: int, world_size: int, rank: int) -> list[int]:
+        fabric = SimpleNamespace(world_size=world_size, global_rank=rank, is_global_zero=False)
+        loader = make_loader(settings(batch_size=batch_size, steps=3), data, 1, fabric)  # type: ignore[arg-type]
+        return list(loader.sampler)
+
+    assert order(4, 1, 0) == [4, 5, 6, 7, 8, 9, 10, 11]
+    assert order(2, 2, 0) == [4, 5, 8, 9]
+    assert order(2, 2, 1) == [6, 7, 10, 11]
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (60, 0.505), (110, 0.01)])
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(settings: Settings, step: int, factor: float) -> None:
+    optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "peak": 2.0}, {"params": [torch.zeros(1)], "peak": 1.0}])
+    set_learning_rate(optimizer, settings(steps=110, warmup_steps=10), step)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2 * factor, factor])
+
+
+def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(network.weight, 10.0)
+    optimizer = torch.optim.SGD(network.parameters())
+    state = TrainingState(network, optimizer, {"weight": torch.zeros(1, 1)}, step=8)  # type: ignore[arg-type]
+    update_average(state, decay=0.998)
+    # Decay (1 + 8) / (10 + 8) = 0.5.
+    assert state.average["weight"].item() == pytest.approx(5.0)
+    state.step = 100_000
+    update_average(state, decay=0.9)
+    assert state.average["weight"].item() == pytest.approx(5.5)
+
+
+def test_a_few_steps_on_one_batch_lower_the_loss(settings: Settings) -> None:
+    state = set_up(settings())
+    objective = SupervisedObjective(state.network)
+    label = torch.zeros(1, 1, 64, 64, dtype=torch.int64)
+    label[:, :, 10:40, 10:30] = 1
+    label[:, :, 20:50, 40:60] = 2
+    image = label.float().repeat(1, 3, 1, 1)
+    for group in state.optimizer.param_groups:
+        group["lr"] = 0.01
+    losses = []
+    for _ in range(12):
+        loss = objective(image, label, 0)
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
