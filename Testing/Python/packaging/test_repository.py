@@ -11,7 +11,7 @@ import pytest
 
 MEBIBYTE = 2**20
 TEXT_SUFFIXES = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".json", ".cmake", ".ui", ".svg", ".s4ext", ".cfg", ""}
-UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b|@@\w+@@")
 ONE_COMPUTER = re.compile(r"(?<![\w.~])/(?:work|root|opt/udfa)/")
 
 
@@ -66,3 +66,16 @@ def test_shipped_code_has_no_assert_statement(repository: Path) -> None:
     for path in (repository / "UDFASegmentation").rglob("*.py"):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         assert [node.lineno for node in nodes if isinstance(node, ast.Assert)] == [], path
+
+
+def test_every_relative_link_of_the_documentation_leads_to_a_file(
+    repository: Path, repository_files: list[Path]
+) -> None:
+    documents = [path for path in repository_files if path.suffix == ".md"]
+    assert Path("README.md") in documents
+    dead = []
+    for document in documents:
+        links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (repository / document).read_text(encoding="utf-8"))
+        local = [link for link in links if not re.match(r"[a-z]+:", link)]
+        dead += [f"{document}: {link}" for link in local if not (repository / document.parent / link).exists()]
+    assert dead == []
