@@ -1,7 +1,7 @@
-"""The rules by which a proposal of the network may change a slice of a labelmap. Pure numpy, one slice at a time.
+"""The rules by which the network's answer to a click may change a slice of a labelmap. Pure numpy, one slice at a time.
 
-Only the clicked label takes or gives voxels, only near the click or connected with it, and never at the cost of a
-locked label.
+Only the clicked label takes or gives voxels, only near the click or connected with it, and never at the cost of what
+is fixed: locked labels, voxels outside the editor's mask, voxels painted by hand.
 """
 
 from __future__ import annotations
@@ -10,8 +10,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
+
+from udfa.masks import (
+    Mask,
+    Point,
+    SpacingMm,
+    distance_mm,
+    opened,
+    part_with,
+    parts,
+    pixels,
+    seeds_at,
+    touching,
+)
+
+Region = tuple[slice, slice]
+"""Rows and columns of a slice."""
+
+Answer = NDArray[np.float32]
+"""(K, H, W) class probabilities, the network's answer to clicks."""
 
 FALLBACK_RADIUS_MM = 6.0
 """Radius around a click within which image edges decide when the network disagrees with the click."""
@@ -19,127 +37,137 @@ FALLBACK_RADIUS_MM = 6.0
 FALLBACK_TOLERANCE = 0.3
 """Largest difference in normalised intensity (27 HU for abdominal CT) that still counts as the same tissue."""
 
-Mask = NDArray[np.bool_]
+NEAR_MM = 10.0
+"""Nearer to a click than this, the finest differences count; farther away, thin ones do not."""
+
+SPECK_MM2 = 30.0
+"""A removed part smaller than this goes to a neighbour only where it touches that neighbour."""
 
 
 @dataclass(frozen=True)
-class Slice:
-    """What the rules know of one slice.
+class Piece:
+    """A part of a slice, as it stands.
 
     Attributes:
-        labels: (H, W) current labels, uint8.
-        probabilities: (K, H, W) the network's answer to the clicks.
-        intensity: (H, W) normalised intensities.
-        locked: Label values that must neither lose nor gain voxels.
-        spacing_mm: Pixel size (rows, columns).
+        labels: (H, W) labels, uint8.
+        intensity: (H, W) normalised, slightly smoothed intensities.
+        fixed: (H, W) pixels that must stay as they are.
+        givable: (K,) classes that may receive pixels; locked ones may not. Background, class 0, always may.
+        spacing_mm: Pixel size.
+        detail_mm: Finest detail that the network can tell: the size of its own pixels.
     """
 
     labels: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
     intensity: NDArray[np.float32]
-    locked: frozenset[int]
-    spacing_mm: tuple[float, float]
+    fixed: Mask
+    givable: NDArray[np.bool_]
+    spacing_mm: SpacingMm
+    detail_mm: float
 
 
-def changeable(piece: Slice, value: int, positive: bool) -> Mask:
-    """Pixels that a click about `value` may change: not of a locked label, and not already as the click wants."""
-    if value in piece.locked:
-        return np.zeros(piece.labels.shape, dtype=bool)
-    if not positive:
-        return np.asarray(piece.labels == value)
-    return np.asarray((piece.labels != value) & ~np.isin(piece.labels, sorted(piece.locked)))
+@dataclass(frozen=True)
+class Aim:
+    """What a click wants.
 
-
-def proposed_change(piece: Slice, value: int, positive: bool) -> Mask:
-    """Pixels where the network, given the clicks, agrees with a change in the clicked direction."""
-    winner = piece.probabilities.argmax(axis=0)
-    agrees = winner == value if positive else winner != value
-    return changeable(piece, value, positive) & agrees
-
-
-def change_for_clicks(
-    piece: Slice, points: Sequence[tuple[int, int]], value: int, positive: bool, reach_mm: float
-) -> Mask:
-    """Return the pixels that change on the clicked slice.
-
-    The connected parts of the proposed change that touch a click, within `reach_mm` of it. Where the network does not
-    follow a click, the region of like intensity around it. A clicked pixel that may change always changes.
-
-    Args:
-        piece: The slice.
-        points: Clicked pixels (row, column).
+    Attributes:
         value: Label value.
         positive: Add to the label, or remove from it.
-        reach_mm: Largest distance from a click.
+        reach_mm: Largest distance of a change from a click.
     """
-    allowed = changeable(piece, value, positive)
+
+    value: int
+    positive: bool
+    reach_mm: float
+
+
+def changeable(piece: Piece, aim: Aim) -> Mask:
+    """Pixels that a click may change: not fixed, and not already as the click wants."""
+    has = piece.labels == aim.value
+    return np.asarray((~has if aim.positive else has) & ~piece.fixed)
+
+
+def agreed_change(piece: Piece, answer: Answer, aim: Aim) -> Mask:
+    """Pixels that may change and where the network agrees with a change in the clicked direction."""
+    winner = answer.argmax(axis=0)
+    agrees = winner == aim.value if aim.positive else winner != aim.value
+    return changeable(piece, aim) & agrees
+
+
+def change_for_clicks(piece: Piece, answer: Answer, points: Sequence[Point], aim: Aim) -> tuple[Mask, bool]:
+    """Return the pixels that clicks change on their slice.
+
+    The connected parts of the agreed change that touch a click. Far from the click, differences that are thinner than
+    the network's own pixels are left alone: they are two outlines that disagree, not the error that was clicked.
+    Where the network does not follow a click, the region of like intensity around it. A clicked pixel that may change
+    always changes.
+
+    Args:
+        piece: The slice as it stands.
+        answer: The network's answer to the clicks.
+        points: Clicked pixels (row, column).
+        aim: What the clicks want.
+
+    Returns:
+        The pixels, and whether the network followed at least one of the clicks.
+    """
+    allowed = changeable(piece, aim)
     wanted = [point for point in points if allowed[point]]
     if not wanted:
-        return np.zeros_like(allowed)
-    near = distance_mm(piece.labels.shape, wanted, piece.spacing_mm) <= reach_mm
-    change = touching(proposed_change(piece, value, positive) & near, wanted)
+        return np.zeros_like(allowed), False
+    distance = distance_mm(piece.labels.shape, wanted, piece.spacing_mm)
+    agreed = agreed_change(piece, answer, aim) & (distance <= aim.reach_mm)
+    solid = (agreed & (distance <= NEAR_MM)) | (opened(agreed, thin_radius(piece)) & agreed)
+    change = touching(solid, seeds_at(allowed.shape, wanted, ring=True))
+    followed = bool(any(change[point] for point in wanted))
     for point in wanted:
         if not change[point]:
             change |= like_tissue(piece, point, allowed)
-    return change
+    return change, followed
 
 
-def distance_mm(
-    shape: tuple[int, ...], points: Sequence[tuple[int, int]], spacing_mm: tuple[float, float]
-) -> NDArray[np.float64]:
-    """Distance of each pixel from the nearest point, in mm. -> (H, W)."""
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    squared = np.full(shape, np.inf)
-    for row, column in points:
-        candidate = ((rows - row) * spacing_mm[0]) ** 2 + ((columns - column) * spacing_mm[1]) ** 2
-        np.minimum(squared, candidate, out=squared)
-    return np.sqrt(squared)
+def thin_radius(piece: Piece) -> tuple[int, int]:
+    """Radius in pixels of what must fit into a difference for it to be more than two outlines that disagree."""
+    rows, columns = (pixels(piece.detail_mm / 2, spacing) for spacing in piece.spacing_mm)
+    return rows, columns
 
 
-def touching(mask: Mask, points: Sequence[tuple[int, int]]) -> Mask:
-    """Return the 8-connected parts of a mask that contain a point or one of its eight neighbours."""
-    if not mask.any():
-        return mask
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, True))
-    wanted: set[int] = set()
-    for row, column in points:
-        around = parts[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-        wanted.update(int(part) for part in np.unique(around) if part)
-    return np.isin(parts, sorted(wanted))
-
-
-def like_tissue(piece: Slice, point: tuple[int, int], allowed: Mask) -> Mask:
+def like_tissue(piece: Piece, point: Point, allowed: Mask) -> Mask:
     """Return the region around a click that looks like the clicked place: the smallest sensible correction.
 
-    Connected with the click, within FALLBACK_RADIUS_MM, of like (3x3 smoothed) intensity, and allowed to change.
-    Always contains the clicked pixel.
+    Connected with the click, within FALLBACK_RADIUS_MM, of like intensity, of the same label as the clicked pixel,
+    and allowed to change. Contains the clicked pixel, which must be allowed to change.
     """
-    smooth = box_mean(piece.intensity)
     near = distance_mm(piece.labels.shape, [point], piece.spacing_mm) <= FALLBACK_RADIUS_MM
-    like = np.abs(smooth - smooth[point]) <= FALLBACK_TOLERANCE
-    region = near & like & allowed
-    region[point] = True
-    image = sitk.GetImageFromArray(region.astype(np.uint8))
-    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, False))
-    return np.asarray(parts == parts[point])
+    like = np.abs(piece.intensity - piece.intensity[point]) <= FALLBACK_TOLERANCE
+    same = piece.labels == piece.labels[point]
+    return part_with(near & like & same & allowed, point)
 
 
-def box_mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """3x3 mean with repeated edges. (H, W) -> (H, W)."""
-    padded = np.pad(plane, 1, mode="edge")
-    height, width = plane.shape
-    total = sum(padded[i : i + height, j : j + width] for i in range(3) for j in range(3))
-    return np.asarray(total / 9, dtype=np.float32)
+def apply_change(piece: Piece, answer: Answer, change: Mask, aim: Aim) -> NDArray[np.uint8]:
+    """Return the new labels. Pixels that the label gives up go to the likeliest class that may receive them.
 
-
-def apply_change(piece: Slice, change: Mask, value: int, positive: bool) -> NDArray[np.uint8]:
-    """Return the new labels of a slice. Pixels that `value` gives up go to the likeliest other unlocked class."""
+    A small part that would go to a neighbour it does not touch becomes background: no specks of a distant organ.
+    """
     labels = piece.labels.copy()
-    if positive:
-        labels[change] = value
+    if aim.positive:
+        labels[change] = aim.value
         return labels
-    others = piece.probabilities[:, change].copy()
-    others[[value, *sorted(piece.locked - {0})]] = -1.0
+    others = answer[:, change].copy()
+    others[~piece.givable] = -1.0
+    others[aim.value] = -1.0
     labels[change] = others.argmax(axis=0).astype(np.uint8)
+    for value in np.unique(labels[change]):
+        if value != 0:
+            given = change & (labels == value)
+            labels[given & ~_joins_its_label(piece, given, int(value))] = 0
     return labels
+
+
+def _joins_its_label(piece: Piece, given: Mask, value: int) -> Mask:
+    """The parts of `given` that are large, or touch pixels that have the label already."""
+    smallest = SPECK_MM2 / (piece.spacing_mm[0] * piece.spacing_mm[1])
+    numbered = parts(given)
+    sizes = np.bincount(numbered.ravel())
+    large = np.flatnonzero(sizes >= smallest)
+    joined = touching(given | (piece.labels == value), piece.labels == value)
+    return given & (joined | np.isin(numbered, large[large > 0]))

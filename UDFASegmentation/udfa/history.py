@@ -1,4 +1,4 @@
-"""Edits of a labelmap as box deltas, and the undo history made of them."""
+"""Edits of a labelmap as box deltas, and the undo history made of them. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
 """Region of a (D, H, W) labelmap."""
+
+EditKind = Literal["click", "scribble", "manual"]
+
+EMPTY_BOX: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,15 @@ class Edit:
     """One change of the labelmap.
 
     Attributes:
-        box: Region outside of which nothing changed; empty slices when nothing changed at all.
+        box: Smallest region outside of which nothing changed; empty slices when nothing changed at all.
         before: Labels in the box before the change, uint8.
         after: Labels in the box after the change, uint8.
         clicks: The clicks that caused it; empty for a manual edit.
-        slices: Slices along the slice axis in which voxels changed.
+        slices: Slices that changed, as indices along the session's `slice_axis`.
         seconds: Time the edit took.
         kind: click, scribble, or manual (brush and eraser strokes made elsewhere).
         note: Why nothing changed, if so.
+        painted_flip: Voxels of the box that became, or ceased to be, protected as painted by hand; None for no voxel.
     """
 
     box: Box
@@ -49,8 +54,9 @@ class Edit:
     clicks: tuple[Click, ...] = ()
     slices: tuple[int, ...] = ()
     seconds: float = 0.0
-    kind: Literal["click", "scribble", "manual"] = "click"
+    kind: EditKind = "click"
     note: str = ""
+    painted_flip: Optional[NDArray[np.bool_]] = None
 
     @property
     def changed_voxels(self) -> int:
@@ -58,7 +64,10 @@ class Edit:
         return int(np.count_nonzero(self.before != self.after))
 
 
-EMPTY_BOX: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
+def empty_edit(clicks: tuple[Click, ...], kind: EditKind) -> Edit:
+    """Return the edit of clicks that change nothing."""
+    nothing = np.zeros((0, 0, 0), dtype=np.uint8)
+    return Edit(EMPTY_BOX, nothing, nothing, clicks, kind=kind)
 
 
 def delta(
@@ -71,13 +80,13 @@ def delta(
         after: (D, H, W) labels of the same shape.
         offset: Added to the box, for labelmaps that are themselves a region of a larger one.
     """
-    changed = before != after
-    if not changed.any():
+    planes = np.flatnonzero([bool((a != b).any()) for a, b in zip(before, after)])
+    if len(planes) == 0:
         return None
-    ranges = []
-    for axis in range(3):
-        along = np.flatnonzero(changed.any(axis=tuple(a for a in range(3) if a != axis)))
-        ranges.append((int(along[0]), int(along[-1]) + 1))
+    first, last = int(planes[0]), int(planes[-1]) + 1
+    footprint = (before[first:last] != after[first:last]).any(axis=0)
+    rows, columns = np.flatnonzero(footprint.any(axis=1)), np.flatnonzero(footprint.any(axis=0))
+    ranges = ((first, last), (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1))
     inner = tuple(slice(a, b) for a, b in ranges)
     d, h, w = (slice(a + o, b + o) for (a, b), o in zip(ranges, offset))
     return (d, h, w), before[inner].copy(), after[inner].copy()
@@ -112,20 +121,37 @@ class History:
         """Whether there is an edit to redo."""
         return bool(self._undone)
 
-    def undo(self, labelmap: NDArray[np.uint8]) -> Optional[Edit]:
-        """Take the last edit back, in place; returns it, or None when there is none."""
+    def peek(self, steps: int, back: bool) -> Optional[Edit]:
+        """Return the edit that undo (back) or redo would come to after `steps` others; None when there is none."""
+        edits = self._done if back else self._undone
+        return edits[-1 - steps] if steps < len(edits) else None
+
+    def undo(self, labelmap: NDArray[np.uint8], painted: Optional[NDArray[np.bool_]] = None) -> Optional[Edit]:
+        """Take the last edit back, in place; returns it, or None when there is none.
+
+        Args:
+            labelmap: (D, H, W).
+            painted: (D, H, W) voxels protected as painted by hand, if any ever were.
+        """
         if not self._done:
             return None
         edit = self._done.pop()
-        labelmap[edit.box] = edit.before
         self._undone.append(edit)
+        labelmap[edit.box] = edit.before
+        _flip(painted, edit)
         return edit
 
-    def redo(self, labelmap: NDArray[np.uint8]) -> Optional[Edit]:
-        """Apply the last undone edit again, in place; returns it, or None when there is none."""
+    def redo(self, labelmap: NDArray[np.uint8], painted: Optional[NDArray[np.bool_]] = None) -> Optional[Edit]:
+        """Apply the last undone edit again, in place; returns it, or None when there is none. Arguments as in undo."""
         if not self._undone:
             return None
         edit = self._undone.pop()
-        labelmap[edit.box] = edit.after
         self._done.append(edit)
+        labelmap[edit.box] = edit.after
+        _flip(painted, edit)
         return edit
+
+
+def _flip(painted: Optional[NDArray[np.bool_]], edit: Edit) -> None:
+    if painted is not None and edit.painted_flip is not None:
+        painted[edit.box] ^= edit.painted_flip

@@ -1,7 +1,7 @@
 """Correction by clicks: a session that holds a volume, its labelmap, the clicks, and the edits they caused.
 
-A click runs the decoder only: the encoder's features of a slice are cached. What the network proposes is then put
-through the rules of `udfa.edit_rules`, carried to neighbouring slices while it agrees with the image, and recorded as a
+A click runs the decoder only: the encoder's features of a slice are cached. What the network answers is then put
+through the rules of `udfa.edit_rules`, carried to neighbouring slices by those of `udfa.carry_rules`, and recorded as a
 box delta that can be undone bit for bit.
 """
 
@@ -13,19 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from udfa.edit_rules import Mask, Slice, apply_change, change_for_clicks, changeable, proposed_change, touching
+from udfa.audit import Audit
+from udfa.edit_rules import Aim
 from udfa.errors import InvalidInputError
-from udfa.features import FeatureCache
 from udfa.geometry import Volume, canonical_orientation, reorient
-from udfa.history import EMPTY_BOX, Click, Edit, History, delta
+from udfa.history import Click, Edit, EditKind, History, delta, empty_edit
 from udfa.inference import Segmenter
-from udfa.networks.udfa import EncoderFeatures
-from udfa.preprocessing import intensity_rule, network_slices, plane_grid, resize_planes, tile_side
-from udfa.prompts import PlaneClick, click_maps, one_hot_labels, prompt_tensor, region_maps, resize_labels
+from udfa.slice_editor import Planes, SliceClick, SliceEditor, Standing
+from udfa.slice_network import SliceNetwork
 
 Position = tuple[int, int, int]
 """Voxel index (D, H, W) on the volume's own grid."""
@@ -38,35 +35,30 @@ class SessionOptions:
     carry_slices: int = 4
     """How many slices up and down a correction may be carried; 0 edits the clicked slice only."""
     reach_mm: float = 60.0
-    """How far from the click a correction may reach within a slice, in mm."""
+    """How far from the click a correction may reach within a slice, in mm; twice as far where the label is new."""
     cache_bytes: int = 512 * 1024**2
     """Memory for cached encoder features."""
     undo_depth: int = 100
     """Edits that can be undone."""
 
     def __post_init__(self) -> None:
-        if self.carry_slices < 0 or self.reach_mm <= 0 or self.undo_depth < 1:
-            raise InvalidInputError(f"carry_slices, reach_mm and undo_depth must be at least 0, above 0, 1: {self}.")
-
-
-CARRY_MARGIN_MM = 4.0
-"""How far a carried correction may grow beyond its outline on the slice before."""
-
-CARRY_OVERLAP = 0.3
-"""Share of the slice before's correction that must be confirmed for the carrying to go on."""
-
-CARRY_TOLERANCE = 0.35
-"""Largest change of normalised intensity from slice to slice for a pixel to count as the same tissue."""
+        if self.carry_slices < 0 or not self.reach_mm > 0 or self.undo_depth < 1 or self.cache_bytes < 0:
+            raise InvalidInputError(
+                f"carry_slices and cache_bytes must be at least 0, reach_mm above 0, undo_depth at least 1: {self}."
+            )
 
 
 class CorrectionSession:
     """Corrects one labelmap by clicks.
 
+    Label values that the model does not know are kept as if they were locked.
+
     Args:
         segmenter: Holds the network, with a prompt encoder, and where it runs.
         volume: The scalar volume, any orientation.
         labelmap: (D, H, W) uint8 on the volume's grid; copied.
-        options: Settings.
+        options: Settings; `carry_slices` and `reach_mm` of `options` may be exchanged at any time.
+        audit: Records every edit, if given.
 
     Raises:
         InvalidInputError: The checkpoint takes no clicks, or labelmap and volume do not fit.
@@ -78,25 +70,33 @@ class CorrectionSession:
         volume: Volume,
         labelmap: NDArray[np.uint8],
         options: Optional[SessionOptions] = None,
+        audit: Optional[Audit] = None,
     ) -> None:
         if segmenter.network.prompt_encoder is None:
             raise InvalidInputError("This checkpoint takes no clicks: it has no prompt encoder. Choose another.")
         if labelmap.shape != volume.array.shape:
             raise InvalidInputError(f"Labelmap {labelmap.shape} and volume {volume.array.shape} differ in shape.")
+        if labelmap.dtype != np.uint8:
+            raise InvalidInputError(f"The labelmap is of type {labelmap.dtype}, but must be uint8.")
         self.segmenter = segmenter
         self.options = options or SessionOptions()
-        self.labelmap = np.ascontiguousarray(labelmap, dtype=np.uint8).copy()
+        self.labelmap = np.array(labelmap, order="C")
         self.clicks: list[Click] = []
         self.locked: frozenset[int] = frozenset()
-        self._settings = segmenter.config.preprocessing
-        self._orientation = canonical_orientation(volume, self._settings.slice_axis)
-        self._canonical = reorient(volume, self._orientation)
+        self.audit = audit
+        self._editable: Optional[NDArray[np.bool_]] = None
+        self._painted: Optional[NDArray[np.bool_]] = None
+        self._orientation = canonical_orientation(volume, segmenter.config.preprocessing.slice_axis)
+        canonical = reorient(volume, self._orientation)
+        self.network = SliceNetwork(segmenter, canonical, self.options.cache_bytes)
         # A view: what is written to canonical slices stands in `labelmap` at once.
-        self._labels = self._orientation.apply(self.labelmap)
-        self._grid = plane_grid(self._canonical.array, self._canonical.spacing_mm, self._settings)
-        self._rule = intensity_rule(self._canonical.array, self._settings)
-        self._cache = FeatureCache(self.options.cache_bytes)
+        self._labels = np.asarray(self._orientation.apply(self.labelmap), dtype=np.uint8)
         self._history = History(self.options.undo_depth)
+
+    @property
+    def slice_axis(self) -> int:
+        """Axis of the volume's own (D, H, W) grid across which the slices are stacked."""
+        return self._orientation.permutation[0]
 
     @property
     def can_undo(self) -> bool:
@@ -109,18 +109,41 @@ class CorrectionSession:
         return self._history.can_redo
 
     def lock(self, values: Iterable[int]) -> None:
-        """Set the label values that must neither lose nor gain voxels."""
-        self.locked = frozenset(values)
+        """Set the label values that must neither lose nor gain voxels; background cannot be locked."""
+        values = frozenset(int(value) for value in values)
+        if 0 in values:
+            raise InvalidInputError("Background cannot be locked. Use `restrict` to keep voxels as they are.")
+        self.locked = values
+
+    def restrict(self, editable: Optional[NDArray[np.bool_]]) -> None:
+        """Allow clicks to change the given voxels only, as the Segment Editor's masking does; None allows all.
+
+        Args:
+            editable: (D, H, W) on the volume's grid; not copied.
+
+        Raises:
+            InvalidInputError: It does not fit the volume.
+        """
+        if editable is not None and (editable.shape != self.labelmap.shape or editable.dtype != np.bool_):
+            raise InvalidInputError(
+                f"The mask is {editable.dtype} {editable.shape}, but must be bool {self.labelmap.shape}."
+            )
+        self._editable = editable
+
+    def prepare(self, position: Position) -> None:
+        """Compute and cache what a click at a voxel will need first, for idle moments."""
+        z, row, column = self._to_canonical(self._checked(position))
+        self.network.prepare(z, (row, column))
 
     def click(self, position: Position, value: int, positive: bool = True) -> Edit:
         """Correct the labelmap around one voxel. See `scribble`."""
         return self.scribble([position], value, positive)
 
     def scribble(self, positions: Sequence[Position], value: int, positive: bool = True) -> Edit:
-        """Correct the labelmap around the voxels of a stroke; one edit.
+        """Correct the labelmap along a stroke; one edit.
 
         Args:
-            positions: Voxels (D, H, W) on the volume's grid.
+            positions: Voxels (D, H, W) on the volume's grid; those on the straight lines between them count, too.
             value: Label value 1..K.
             positive: The voxels belong to the label, or do not.
 
@@ -128,47 +151,88 @@ class CorrectionSession:
             The edit, already applied; with an empty box and a note when nothing was to be changed.
 
         Raises:
-            InvalidInputError: A position is outside the volume, or the label is unknown.
+            InvalidInputError: There is no position, one is outside the volume, or the label is unknown.
         """
         started = time.perf_counter()
-        clicks = tuple(Click(self._checked(p), self._checked_value(value), positive) for p in positions)
-        kind: Literal["click", "scribble"] = "click" if len(clicks) == 1 else "scribble"
-        self.clicks.extend(clicks)
-        planes = {} if value in self.locked else self._changed_planes(clicks, value, positive)
+        value = self._checked_value(value)
+        clicks = tuple(Click(self._checked(position), value, bool(positive)) for position in positions)
+        if not clicks:
+            raise InvalidInputError("A scribble needs at least one position.")
+        kind: EditKind = "click" if len(clicks) == 1 else "scribble"
+        planes = {} if value in self.locked else self._changed_planes(clicks)
+        note = "" if planes else self._note(clicks)
         edit = self._commit(planes, clicks, kind)
-        edit = replace(edit, seconds=time.perf_counter() - started, note=self._note(edit, value))
-        self._history.push(edit)
+        self.clicks.extend(clicks)
+        edit = replace(edit, seconds=time.perf_counter() - started, note=note)
+        self._push(edit)
         return edit
 
     def take_up(self, labelmap: NDArray[np.uint8]) -> Optional[Edit]:
-        """Take up changes made elsewhere (brush, eraser); returns them as an edit, None if there are none."""
+        """Take up changes made elsewhere (brush, eraser); returns them as an edit, None if there are none.
+
+        Later clicks leave what was painted as it is, unless they are made on it.
+        """
         found = delta(self.labelmap, labelmap)
         if found is None:
             return None
         box, before, after = found
+        if self._painted is None:
+            self._painted = np.zeros(self.labelmap.shape, dtype=bool)
+        flip = (before != after) & ~self._painted[box]
         self.labelmap[box] = after
-        edit = Edit(box, before, after, kind="manual")
-        self._history.push(edit)
+        self._painted[box] ^= flip
+        slices = tuple(range(box[self.slice_axis].start, box[self.slice_axis].stop))
+        edit = Edit(box, before, after, slices=slices, kind="manual", painted_flip=flip)
+        self._push(edit)
         return edit
+
+    def follow(self, labelmap: NDArray[np.uint8]) -> Literal["same", "undone", "redone", "manual"]:
+        """Catch up with a labelmap that was changed elsewhere, by brush or eraser or by an undo or redo there.
+
+        If it is what `undo` or `redo` would give, that is done, so that the clicks follow; edits without effect are
+        passed over. Anything else is taken up as a manual edit.
+        """
+        found = delta(self.labelmap, labelmap)
+        if found is None:
+            return "same"
+        box, _, after = found
+        for back in (True, False):
+            steps = 0
+            while (edit := self._history.peek(steps, back)) is not None and not edit.changed_voxels:
+                steps += 1
+            if edit is not None and edit.box == box and np.array_equal(edit.before if back else edit.after, after):
+                for _ in range(steps + 1):
+                    _ = self.undo() if back else self.redo()
+                return "undone" if back else "redone"
+        self.take_up(labelmap)
+        return "manual"
 
     def undo(self) -> Optional[Edit]:
         """Take the last edit back, its clicks included; None when there is none."""
-        edit = self._history.undo(self.labelmap)
+        edit = self._history.undo(self.labelmap, self._painted)
         if edit is not None and edit.clicks:
             del self.clicks[-len(edit.clicks) :]
+        if edit is not None and self.audit is not None:
+            self.audit.undone()
         return edit
 
     def redo(self) -> Optional[Edit]:
         """Apply the last undone edit again, its clicks included; None when there is none."""
-        edit = self._history.redo(self.labelmap)
+        edit = self._history.redo(self.labelmap, self._painted)
         if edit is not None:
             self.clicks.extend(edit.clicks)
+        if edit is not None and self.audit is not None:
+            self.audit.redone()
         return edit
 
+    def _push(self, edit: Edit) -> None:
+        self._history.push(edit)
+        if self.audit is not None:
+            self.audit.add(edit)
+
     def _checked(self, position: Position) -> Position:
-        inside = all(0 <= p < n for p, n in zip(position, self.labelmap.shape))
-        if len(position) != 3 or not inside:
-            raise InvalidInputError(f"Voxel {position} is outside the volume {self.labelmap.shape} (D, H, W).")
+        if len(position) != 3 or not all(0 <= p < n for p, n in zip(position, self.labelmap.shape)):
+            raise InvalidInputError(f"Voxel {tuple(position)} is outside the volume {self.labelmap.shape} (D, H, W).")
         d, h, w = (int(p) for p in position)
         return (d, h, w)
 
@@ -178,182 +242,77 @@ class CorrectionSession:
             raise InvalidInputError(f"Label value {value} is unknown; this model has 1..{count}.")
         return int(value)
 
-    def _note(self, edit: Edit, value: int) -> str:
-        if edit.changed_voxels:
-            return ""
+    def _note(self, clicks: Sequence[Click]) -> str:
+        """Why clicks change nothing."""
+        value, positive = clicks[0].value, clicks[0].positive
         if value in self.locked:
             return f"{self.segmenter.config.labels[value - 1]} is locked."
-        held = [self.labelmap[c.position] for c in edit.clicks]
-        if any(int(v) in self.locked for v in held):
-            return "The clicked voxel belongs to a locked label."
-        return "The clicked voxel is already as wanted."
+        open_clicks = [c for c in clicks if (int(self.labelmap[c.position]) == value) != positive]
+        if not open_clicks:
+            return "The clicked voxel is already as wanted."
+        if self._editable is not None and not any(self._editable[c.position] for c in open_clicks):
+            return "The clicked voxel is outside the region that may be edited."
+        return "The clicked voxel belongs to a label that is locked, or that this model does not know."
 
-    def _to_plane(self, position: Position) -> tuple[int, int, int]:
+    def _to_canonical(self, position: Position) -> Position:
         """Voxel (D, H, W) of the volume's grid -> canonical (slice, row, column)."""
-        shape = self._labels.shape
         source = [position[axis] for axis in self._orientation.permutation]
+        shape = self._labels.shape
         z, row, column = (n - 1 - p if f else p for p, n, f in zip(source, shape, self._orientation.flips))
         return z, row, column
 
-    def _changed_planes(self, clicks: Sequence[Click], value: int, positive: bool) -> dict[int, NDArray[np.uint8]]:
-        """New labels of each canonical slice that the clicks change."""
+    def _canonical_mask(self, mask: Optional[NDArray[np.bool_]]) -> Optional[NDArray[np.bool_]]:
+        return None if mask is None else np.asarray(self._orientation.apply(mask), dtype=np.bool_)
+
+    def _changed_planes(self, clicks: Sequence[Click]) -> Planes:
+        """New labels of the canonical slices that clicks change."""
         points: dict[int, list[tuple[int, int]]] = {}
-        for click in clicks:
-            z, row, column = self._to_plane(click.position)
+        for position in stroke([click.position for click in clicks]):
+            z, row, column = self._to_canonical(position)
             points.setdefault(z, []).append((row, column))
-        planes: dict[int, NDArray[np.uint8]] = {}
-        changes: dict[int, Mask] = {}
-        for z, here in points.items():
-            piece = self._slice(z, here[-1], None, value)
-            change = change_for_clicks(piece, here, value, positive, self.options.reach_mm)
-            changes[z] = change
-            if change.any():
-                planes[z] = apply_change(piece, change, value, positive)
-        for z, step in ((max(points), 1), (min(points), -1)):
-            self._carry(planes, z, step, changes[z], (value, positive))
-        return planes
-
-    def _carry(
-        self, planes: dict[int, NDArray[np.uint8]], start: int, step: int, change: Mask, aim: tuple[int, bool]
-    ) -> None:
-        """Carry a correction from slice to slice in one direction while image and network confirm it."""
-        value, positive = aim
-        z = start
-        for _ in range(self.options.carry_slices):
-            previous, z = z, z + step
-            if not change.any() or not 0 <= z < len(self._labels) or z in planes:
-                return
-            same_tissue = np.abs(self._intensity(z) - self._intensity(previous)) <= CARRY_TOLERANCE
-            hint = change & same_tissue
-            if not hint.any():
-                return
-            rows, columns = np.nonzero(hint)
-            middle = (int(np.median(rows)), int(np.median(columns)))
-            piece = self._slice(z, middle, hint if positive else None, value)
-            within = dilated(change, CARRY_MARGIN_MM, piece.spacing_mm)
-            confirmed = proposed_change(piece, value, positive) & within
-            confirmed = touching(confirmed, list(zip(rows.tolist(), columns.tolist())))
-            open_part = change & changeable(piece, value, positive)
-            if not open_part.any() or (confirmed & change).sum() < CARRY_OVERLAP * open_part.sum():
-                return
-            planes[z] = apply_change(piece, confirmed, value, positive)
-            change = confirmed
-
-    def _intensity(self, z: int) -> NDArray[np.float32]:
-        """Normalised intensities of a canonical slice. -> (H, W)."""
-        return np.asarray(self._rule.apply(self._canonical.array[z]).numpy())
-
-    @torch.inference_mode()
-    def _slice(self, z: int, centre: tuple[int, int], hint: Optional[Mask], value: int) -> Slice:
-        """Ask the network about a slice, given all clicks on it and an optional hint region for `value`."""
-        height, width = self._labels.shape[1:]
-        row, row_end, column, column_end = self._grid.crop
-        probabilities = np.zeros((self.segmenter.config.network.num_classes, height, width), dtype=np.float32)
-        probabilities[0] = 1.0
-        answer = self._answer(z, centre, hint, value)
-        native = resize_planes(answer, (row_end - row, column_end - column))
-        probabilities[:, row:row_end, column:column_end] = native.numpy()
-        spacing = self._canonical.spacing_mm
-        return Slice(
-            labels=np.asarray(self._labels[z]),
-            probabilities=probabilities,
-            intensity=self._intensity(z),
+        earlier = [SliceClick(*self._to_canonical(c.position), c.value, c.positive) for c in self.clicks]
+        standing = Standing(
+            labels=self._labels,
             locked=self.locked,
-            spacing_mm=(spacing[1], spacing[2]),
+            editable=self._canonical_mask(self._editable),
+            painted=self._canonical_mask(self._painted),
+            clicks=earlier,
         )
+        aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
+        return SliceEditor(self.network, standing, aim).change(points, self.options.carry_slices)
 
-    def _answer(self, z: int, centre: tuple[int, int], hint: Optional[Mask], value: int) -> torch.Tensor:
-        """Class probabilities of a slice on the network's grid; outside the window around a click, the labels' own."""
-        classes = self.segmenter.config.network.num_classes
-        shape = self._grid.network_shape
-        row, row_end, column, column_end = self._grid.crop
-        plane = np.ascontiguousarray(self._labels[z, row:row_end, column:column_end])
-        labels = one_hot_labels(resize_labels(torch.from_numpy(plane), shape), classes)
-        maps = [click_maps(self._plane_clicks(z), classes, shape)]
-        if hint is not None:
-            inside = np.ascontiguousarray(hint[row:row_end, column:column_end])
-            maps.append(region_maps(resize_labels(torch.from_numpy(inside), shape), value, classes))
-        side = tile_side(shape, self._settings.tile_size)
-        top, left = self._window(centre, side)
-        area = (slice(None), slice(top, min(shape[0], top + side)), slice(left, min(shape[1], left + side)))
-        prompt = prompt_tensor([m[area] for m in maps], labels[area], side)
-        features = self._features(z, top, left, side)
-        answer = labels.clone()
-        answer[area] = self._decode(features, prompt)[:, : answer[area].shape[1], : answer[area].shape[2]]
-        return answer
-
-    def _plane_clicks(self, z: int) -> list[PlaneClick]:
-        """The session's clicks on a canonical slice, in network pixels of the cropped slice."""
-        found = []
-        row_start, row_end, column_start, column_end = self._grid.crop
-        rows = self._grid.network_shape[0] / (row_end - row_start)
-        columns = self._grid.network_shape[1] / (column_end - column_start)
-        for click in self.clicks:
-            at, row, column = self._to_plane(click.position)
-            if at == z:
-                y, x = (row - row_start + 0.5) * rows - 0.5, (column - column_start + 0.5) * columns - 0.5
-                found.append(PlaneClick(y, x, click.value, click.positive))
-        return found
-
-    def _window(self, centre: tuple[int, int], side: int) -> tuple[int, int]:
-        """First row and column, in network pixels, of the tile that shows a native pixel; stepped, for the cache."""
-        row_start, row_end, column_start, column_end = self._grid.crop
-        starts = []
-        ranges = ((centre[0], row_start, row_end), (centre[1], column_start, column_end))
-        for (pixel, start, end), length in zip(ranges, self._grid.network_shape):
-            at = (pixel - start) * length / (end - start)
-            step = max(1, side // 4)
-            wanted = round((at - side / 2) / step) * step
-            starts.append(int(min(max(0, wanted), max(0, length - side))))
-        return starts[0], starts[1]
-
-    def _features(self, z: int, top: int, left: int, side: int) -> EncoderFeatures:
-        def encode() -> EncoderFeatures:
-            image = network_slices(self._canonical.array, z, z + 1, self._grid, self._rule, self._settings.in_slices)
-            tile = image[:, :, top : top + side, left : left + side]
-            pad = (0, side - tile.shape[-1], 0, side - tile.shape[-2])
-            return self.segmenter.encode(F.pad(tile, pad, mode="replicate"))
-
-        return self._cache.get((z, top, left), encode)
-
-    def _decode(self, features: EncoderFeatures, prompt: torch.Tensor) -> torch.Tensor:
-        """(K, S, S) float32 probabilities on the CPU."""
-        return self.segmenter.decode(features, prompt)[0].cpu()
-
-    def _commit(
-        self, planes: dict[int, NDArray[np.uint8]], clicks: tuple[Click, ...], kind: Literal["click", "scribble"]
-    ) -> Edit:
+    def _commit(self, planes: Planes, clicks: tuple[Click, ...], kind: EditKind) -> Edit:
         """Write new slices into the labelmap and return the change as an edit on the volume's own grid."""
         if not planes:
-            empty = np.zeros((0, 0, 0), dtype=np.uint8)
-            return Edit(EMPTY_BOX, empty, empty, clicks, kind=kind)
+            return empty_edit(clicks, kind)
         low, high = min(planes), max(planes) + 1
         before = self._labels[low:high].copy()
         for z, plane in planes.items():
-            self._labels[z] = plane
-        found = delta(before, np.asarray(self._labels[low:high]), (low, 0, 0))
+            self._labels[z][plane.region] = plane.labels
+        found = delta(before, self._labels[low:high], (low, 0, 0))
         if found is None:
-            empty = np.zeros((0, 0, 0), dtype=np.uint8)
-            return Edit(EMPTY_BOX, empty, empty, clicks, kind=kind)
+            return empty_edit(clicks, kind)
         box, old, new = found
-        slices = tuple(sorted(z for z in planes if (before[z - low] != self._labels[z]).any()))
         source_box = self._orientation.invert_box(box, self._labels.shape)
-        return Edit(
-            source_box,
-            self._orientation.invert(old).copy(),
-            self._orientation.invert(new).copy(),
-            clicks,
-            slices,
-            0.0,
-            kind,
-        )
+        old = np.ascontiguousarray(self._orientation.invert(old))
+        new = np.ascontiguousarray(self._orientation.invert(new))
+        others = tuple(axis for axis in range(3) if axis != self.slice_axis)
+        along = np.flatnonzero((old != new).any(axis=others)) + source_box[self.slice_axis].start
+        slices = tuple(int(index) for index in along)
+        flip: Optional[NDArray[np.bool_]] = None
+        if self._painted is not None:
+            flip = (old != new) & self._painted[source_box]
+            self._painted[source_box] ^= flip
+            flip = flip if flip.any() else None
+        return Edit(source_box, old, new, clicks, slices, kind=kind, painted_flip=flip)
 
 
-def dilated(mask: Mask, margin_mm: float, spacing_mm: tuple[float, float]) -> Mask:
-    """Grow a mask by a margin in mm. (H, W) -> (H, W)."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing((spacing_mm[1], spacing_mm[0]))
-    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-    return np.asarray(sitk.GetArrayFromImage(distance) <= margin_mm)
+def stroke(positions: Sequence[Position]) -> list[Position]:
+    """Return the voxels of a stroke: the positions and those on the straight lines between them, each once."""
+    path = [positions[0]]
+    for start, end in zip(positions, positions[1:]):
+        steps = max(abs(b - a) for a, b in zip(start, end))
+        for step in range(1, steps + 1):
+            d, h, w = (round(a + (b - a) * step / steps) for a, b in zip(start, end))
+            path.append((d, h, w))
+    return list(dict.fromkeys(path))

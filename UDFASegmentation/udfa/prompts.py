@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,53 +31,58 @@ class PlaneClick:
 
 
 def click_maps(clicks: Iterable[PlaneClick], num_classes: int, shape: tuple[int, int]) -> Tensor:
-    """Return signed click maps, later clicks over earlier ones. -> (K, h, w) float32."""
+    """Return signed click maps, later clicks over earlier ones. -> (K, h, w) float32.
+
+    Clicks off the grid leave no trace, except for the part of their disc that reaches into it.
+    """
     maps = torch.zeros((num_classes, *shape))
-    rows = torch.arange(shape[0], dtype=torch.float32)[:, None]
-    columns = torch.arange(shape[1], dtype=torch.float32)[None, :]
     for click in clicks:
+        first_row, last_row = _reach(click.row, shape[0])
+        first_column, last_column = _reach(click.column, shape[1])
+        rows = torch.arange(first_row, last_row, dtype=torch.float32)[:, None]
+        columns = torch.arange(first_column, last_column, dtype=torch.float32)[None, :]
         disc = (rows - click.row) ** 2 + (columns - click.column) ** 2 <= CLICK_RADIUS**2
+        patch = maps[:, first_row:last_row, first_column:last_column]
         if click.positive:
             # "This is liver" also takes back an earlier "this is spleen" at the same place.
-            maps[:, disc] = maps[:, disc].clamp(max=0)
-            maps[click.value][disc] = 1.0
+            patch[:, disc] = patch[:, disc].clamp(max=0)
+            patch[click.value][disc] = 1.0
         else:
-            maps[click.value][disc] = -1.0
+            patch[click.value][disc] = -1.0
     return maps
 
 
-def region_maps(region: Tensor, value: int, num_classes: int) -> Tensor:
-    """Return maps in which a whole region says "this class". (h, w) bool -> (K, h, w) float32."""
-    maps = torch.zeros((num_classes, *region.shape))
-    maps[value][region] = 1.0
-    return maps
+def _reach(centre: float, length: int) -> tuple[int, int]:
+    """First and one past the last pixel that a disc around `centre` can touch, within 0..length."""
+    first = min(max(0, int(centre - CLICK_RADIUS)), length)
+    return first, min(max(first, int(centre + CLICK_RADIUS) + 2), length)
 
 
 def one_hot_labels(plane: Tensor, num_classes: int) -> Tensor:
-    """(h, w) integer labels -> (K, h, w) float32."""
-    return F.one_hot(plane.to(torch.int64), num_classes).movedim(-1, 0).to(torch.float32)
+    """(h, w) integer labels -> (K, h, w) float32; values that the model does not know count as background."""
+    known = torch.where(plane < num_classes, plane, torch.zeros_like(plane))
+    classes = torch.arange(num_classes, dtype=plane.dtype)[:, None, None]
+    return (known[None] == classes).to(torch.float32)
 
 
 def resize_labels(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     """Nearest-neighbour resampling of labels or masks. (H, W) -> (h, w)."""
     if tuple(plane.shape) == shape:
         return plane
-    resized = F.interpolate(plane[None, None].to(torch.float32), size=shape, mode="nearest-exact")
-    return resized[0, 0].to(plane.dtype)
+    rows, columns = (((torch.arange(n) + 0.5) * (size / n)).long() for n, size in zip(shape, plane.shape))
+    return plane[rows[:, None], columns[None, :]]
 
 
-def prompt_tensor(maps: Sequence[Tensor], labels: Tensor, side: int) -> Tensor:
+def prompt_tensor(maps: Tensor, labels: Tensor, side: int) -> Tensor:
     """Join click maps and one-hot labels and pad them to the tile.
 
     Args:
-        maps: Click and region maps (K, h, w); they are added and limited to [-1, 1].
+        maps: (K, h, w) click maps.
         labels: (K, h, w) one-hot current labelmap.
         side: Side S of the square tile.
 
     Returns:
         (1, 2K, S, S) float32.
     """
-    total = torch.stack(list(maps)).sum(dim=0).clamp(-1, 1)
-    height, width = total.shape[-2:]
-    pad = (0, side - width, 0, side - height)
-    return torch.cat([F.pad(total, pad), F.pad(labels, pad)])[None]
+    height, width = maps.shape[-2:]
+    return F.pad(torch.cat([maps, labels]), (0, side - width, 0, side - height))[None]

@@ -1,0 +1,118 @@
+"""Masks in millimetres: distances, openings, connected parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from udfa.masks import (
+    deepest_point,
+    dilated,
+    distance_mm,
+    distance_to_mm,
+    opened,
+    part_with,
+    pixels,
+    seeds_at,
+    touching,
+)
+
+
+def picture(*rows: str) -> np.ndarray:
+    """A mask drawn with # and dots."""
+    return np.array([[c == "#" for c in row] for row in rows])
+
+
+def test_distances_are_between_pixel_centres_in_mm() -> None:
+    distance = distance_mm((3, 5), [(1, 1)], (3.0, 0.5))
+    assert distance[1, 1] == 0
+    assert distance[1, 4] == pytest.approx(1.5)
+    assert distance[0, 1] == pytest.approx(3.0)
+    assert distance[2, 3] == pytest.approx(np.hypot(3.0, 1.0))
+
+
+def test_the_nearest_of_several_points_counts() -> None:
+    distance = distance_mm((1, 10), [(0, 0), (0, 9)], (1.0, 1.0))
+    assert distance[0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
+
+
+def test_everything_is_infinitely_far_from_nothing() -> None:
+    assert np.isinf(distance_mm((2, 2), [], (1.0, 1.0))).all()
+    assert np.isinf(distance_to_mm(np.zeros((2, 2), bool), (1.0, 1.0))).all()
+
+
+def test_a_mask_that_fills_the_view_has_no_distance_anywhere() -> None:
+    assert (distance_to_mm(np.ones((4, 5), bool), (1.0, 1.0)) == 0).all()
+
+
+def test_growing_by_two_millimetres_depends_on_the_pixel_size() -> None:
+    mask = np.zeros((7, 9), bool)
+    mask[3, 4] = True
+    grown = dilated(mask, 2.0, (2.0, 1.0))
+    assert grown[3].tolist() == [False, False, True, True, True, True, True, False, False]
+    assert grown[:, 4].tolist() == [False, False, True, True, True, False, False]
+
+
+def test_an_opening_removes_a_line_and_keeps_a_block() -> None:
+    mask = picture(
+        "..........",
+        ".####.....",
+        ".####.....",
+        ".#########",
+        ".####.....",
+        "..........",
+    )
+    result = opened(mask, (1, 1))
+    assert not result[3, 6:9].any()
+    assert result[2:4, 2:4].all()
+    assert not (result & ~mask).any()
+
+
+def test_an_opening_does_not_thin_what_runs_out_of_view() -> None:
+    mask = np.zeros((6, 6), bool)
+    mask[:, :2] = True
+    assert (opened(mask, (1, 1)) == mask).all()
+
+
+def test_an_opening_by_nothing_changes_nothing() -> None:
+    mask = np.eye(4, dtype=bool)
+    assert (opened(mask, (0, 0)) == mask).all()
+
+
+def test_touching_parts_are_found_across_corners() -> None:
+    mask = picture(
+        "##...",
+        "..#..",
+        "....#",
+    )
+    found = touching(mask, seeds_at(mask.shape, [(0, 0)]))
+    assert found.tolist() == picture("##...", "..#..", ".....").tolist()
+
+
+def test_a_ring_reaches_a_part_beside_the_point() -> None:
+    mask = picture("...", "..#", "...")
+    assert not touching(mask, seeds_at(mask.shape, [(1, 1)])).any()
+    assert touching(mask, seeds_at(mask.shape, [(1, 1)], ring=True))[1, 2]
+    assert seeds_at((3, 3), [(0, 0)], ring=True).sum() == 4
+
+
+def test_the_part_with_a_point_is_connected_by_edges_only() -> None:
+    mask = picture("#.", ".#")
+    assert part_with(mask, (0, 0)).tolist() == [[True, False], [False, False]]
+    assert not part_with(mask, (0, 1)).any()
+
+
+def test_the_deepest_point_is_in_the_middle_and_the_views_edge_is_an_edge() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[5:10, 3:16] = True
+    assert deepest_point(mask)[0] == 7
+    whole = np.ones((5, 5), bool)
+    assert deepest_point(whole) == (2, 2)
+    single = np.zeros((4, 4), bool)
+    single[3, 0] = True
+    assert deepest_point(single) == (3, 0)
+
+
+@pytest.mark.parametrize(("length", "spacing", "count"), [(4.0, 2.0, 2), (4.0, 3.0, 2), (0.3, 0.1, 3), (0.0, 1.0, 0)])
+def test_pixels_cover_a_length(length: float, spacing: float, count: int) -> None:
+    assert pixels(length, spacing) == count

@@ -1,0 +1,182 @@
+"""What the network is shown of a slice, and how its answer comes back to the volume's pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fakes.clicks import LPS_AXES, FakeSegmenter, always, by_intensity, mini_segmenter, stubborn
+from udfa.edit_rules import Region
+from udfa.errors import InvalidInputError
+from udfa.geometry import Volume
+from udfa.preprocessing import resize_planes
+from udfa.prompts import PlaneClick
+from udfa.slice_network import SliceNetwork, resampling_weights
+
+
+def network_of(segmenter: FakeSegmenter, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> SliceNetwork:
+    return SliceNetwork(segmenter, Volume(hu, spacing_mm, LPS_AXES), 10**9)  # type: ignore[arg-type]
+
+
+def region(*edges: tuple[int, int]) -> Region:
+    rows, columns = (slice(a, b) for a, b in edges)
+    return rows, columns
+
+
+@pytest.mark.parametrize(("source", "target"), [(7, 20), (20, 7), (13, 40), (5, 6)])
+def test_the_weights_of_an_axis_resample_as_inference_does(source: int, target: int) -> None:
+    plane = torch.rand(2, source, 4, generator=torch.Generator().manual_seed(0))
+    weights = resampling_weights(source, target)
+    assert weights is not None
+    assert torch.allclose(torch.matmul(weights, plane), resize_planes(plane, (target, 4)), atol=1e-6)
+    assert resampling_weights(9, 9) is None
+
+
+def test_an_answer_for_a_part_is_that_part_of_the_answer_for_all() -> None:
+    random = np.random.default_rng(0)
+    hu = random.integers(-100, 200, (3, 50, 60)).astype(np.int16)
+    segmenter = mini_segmenter(in_plane_spacing_mm=2.0)
+    network = SliceNetwork(segmenter, Volume(hu, (2.0, 0.9, 1.1), LPS_AXES), 10**9)
+    labels = random.integers(0, 4, (50, 60)).astype(np.uint8)
+    clicks = [PlaneClick(20, 30, 1, True)]
+    whole = network.ask(1, labels, clicks, region((0, 50), (0, 60)))
+    part = network.ask(1, labels, clicks, region((10, 33), (41, 60)))
+    assert whole.shape == (4, 50, 60)
+    assert np.allclose(whole.sum(axis=0), 1, atol=1e-5)
+    assert np.allclose(part, whole[:, 10:33, 41:60], atol=1e-6)
+
+
+def test_without_prompts_the_path_of_clicks_equals_the_automatic_one_bit_for_bit() -> None:
+    """Encoder and decoder run apart give what the whole network gives, with a prompt encoder full of weights."""
+    segmenter = mini_segmenter(in_plane_spacing_mm=2.0)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        automatic = segmenter.tiled_probabilities(image)
+        assert torch.equal(segmenter.decode(segmenter.encode(image)), automatic)
+
+
+def test_the_encoder_runs_once_per_slice() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    network = network_of(segmenter, np.zeros((3, 20, 20), np.int16), (1.0, 1.0, 1.0))
+    labels = np.zeros((20, 20), np.uint8)
+    for z in (0, 1, 0, 0, 1):
+        network.ask(z, labels, [PlaneClick(5, 5, 1, True)], region((0, 20), (0, 20)))
+    assert segmenter.encoded == 2
+    assert len(segmenter.prompts) == 5
+
+
+def test_preparing_a_slice_spares_the_first_click_the_encoder() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    network = network_of(segmenter, np.zeros((3, 20, 20), np.int16), (1.0, 1.0, 1.0))
+    network.prepare(2, (4, 4))
+    network.ask(2, np.zeros((20, 20), np.uint8), [], region((0, 9), (0, 9)))
+    assert segmenter.encoded == 1
+
+
+def test_the_prompt_shows_clicks_and_labels_on_the_networks_grid() -> None:
+    """Pixels of 1 mm, a network at 2 mm: row 21, column 11 of the volume is row 10.25, column 5.25 there."""
+    segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=2.0)
+    network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, 1.0, 1.0))
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:20] = 2
+    network.ask(0, labels, [PlaneClick(21, 11, 3, True)], region((0, 40), (0, 40)))
+    (prompt,) = segmenter.prompts
+    rows, columns = torch.nonzero(prompt[0, 3], as_tuple=True)
+    assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (8, 12, 3, 7)
+    assert prompt[0, 4 + 2, :10, :20].all()
+    assert prompt[0, 4 + 0, 10:20, :20].all()
+    assert prompt.shape == (1, 8, 32, 32)
+
+
+def test_the_air_that_preprocessing_crops_is_background() -> None:
+    hu = np.full((2, 60, 60), -1000, np.int16)
+    hu[:, 20:40, 20:40] = 50
+    network = network_of(FakeSegmenter(always(2), crop_to_body=True), hu, (1.0, 1.0, 1.0))
+    answer = network.ask(0, np.zeros((60, 60), np.uint8), [], region((0, 60), (0, 60)))
+    winner = answer.argmax(axis=0)
+    assert (winner[16:44, 16:44] == 2).all()
+    assert winner.sum() == 2 * 28 * 28
+    assert (network.ask(0, np.zeros((60, 60), np.uint8), [], region((0, 9), (0, 9)))[0] == 1).all()
+
+
+def test_of_a_large_slice_only_the_window_around_the_click_is_asked() -> None:
+    segmenter = FakeSegmenter(always(2), tile_size=64)
+    network = network_of(segmenter, np.zeros((1, 200, 200), np.int16), (1.0, 1.0, 1.0))
+    labels = np.full((200, 200), 1, np.uint8)
+    answer = network.ask(0, labels, [PlaneClick(150, 150, 2, True)], region((130, 171), (130, 171)))
+    assert segmenter.prompts[0].shape[-1] == 64
+    assert answer[2, 20, 20] > 0.9
+    far = network.ask(0, labels, [PlaneClick(150, 150, 2, True)], region((100, 200), (0, 200)))
+    winner = far.argmax(axis=0)
+    assert set(np.unique(winner)) == {1, 2}
+    assert (winner[:, :50] == 1).all()
+
+
+def test_nearby_clicks_on_a_large_slice_share_their_features() -> None:
+    segmenter = FakeSegmenter(stubborn, tile_size=64)
+    network = network_of(segmenter, np.zeros((1, 200, 200), np.int16), (1.0, 1.0, 1.0))
+    labels = np.zeros((200, 200), np.uint8)
+    for row in (94, 96, 98, 100):
+        network.ask(0, labels, [], region((row, row + 1), (96, 97)))
+    assert segmenter.encoded == 1
+
+
+def test_intensities_are_normalised_and_smoothed_with_repeated_edges() -> None:
+    hu = np.full((1, 5, 5), 75, np.int16)
+    hu[0, 0, 0] = 75 + 90
+    network = network_of(FakeSegmenter(stubborn), hu, (1.0, 1.0, 1.0))
+    whole = network.intensity(0, region((0, 5), (0, 5)))
+    flat = (75 + 125) / 400
+    unit = 0.226 * 400
+    assert whole[4, 4] == pytest.approx((flat - 0.449) / 0.226, abs=1e-5)
+    assert (whole[0, 0] - whole[4, 4]) * unit == pytest.approx(90 * 4 / 9, abs=1e-3)
+    assert (whole[1, 1] - whole[4, 4]) * unit == pytest.approx(90 / 9, abs=1e-3)
+    for edges in (((0, 2), (0, 3)), ((1, 4), (2, 5)), ((3, 5), (0, 1))):
+        part = network.intensity(0, region(*edges))
+        assert np.array_equal(part, whole[region(*edges)])
+
+
+def test_the_finest_detail_is_the_coarser_of_both_pixel_sizes() -> None:
+    coarse = network_of(
+        FakeSegmenter(stubborn, in_plane_spacing_mm=2.0), np.zeros((1, 40, 40), np.int16), (1, 0.5, 0.5)
+    )
+    assert coarse.detail_mm == pytest.approx(2.0)
+    fine = network_of(FakeSegmenter(stubborn, in_plane_spacing_mm=2.0), np.zeros((1, 40, 40), np.int16), (1, 3.0, 3.0))
+    assert fine.detail_mm == pytest.approx(3.0)
+    native = network_of(FakeSegmenter(stubborn), np.zeros((1, 40, 40), np.int16), (1, 0.7, 0.7))
+    assert native.detail_mm == pytest.approx(0.7)
+
+
+def test_when_memory_runs_out_the_answer_comes_from_a_lighter_plan() -> None:
+    segmenter = FakeSegmenter(by_intensity((50, 150, 1)))
+    segmenter.plan = type(segmenter.plan)("cpu", torch.float32, 4)
+    segmenter.errors = [RuntimeError("CUDA out of memory"), MemoryError()]
+    network = network_of(segmenter, np.full((1, 8, 8), 100, np.int16), (1.0, 1.0, 1.0))
+    answer = network.ask(0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
+    assert (answer.argmax(axis=0) == 1).all()
+    assert segmenter.plan.batch_size == 1
+    segmenter.errors = [MemoryError()]
+    with pytest.raises(MemoryError):
+        network.ask(0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
+
+
+def test_features_from_another_precision_are_not_used_again() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    network = network_of(segmenter, np.zeros((1, 8, 8), np.int16), (1.0, 1.0, 1.0))
+    network.prepare(0, (1, 1))
+    segmenter.plan = type(segmenter.plan)("cpu", torch.bfloat16, 1)
+    network.prepare(0, (1, 1))
+    assert segmenter.encoded == 2
+
+
+def test_an_error_that_is_not_about_memory_comes_through() -> None:
+    segmenter = mini_segmenter()
+    network = SliceNetwork(segmenter, Volume(np.zeros((1, 32, 32), np.int16), (1.0, 1.0, 1.0), LPS_AXES), 10**9)
+
+    def fail(features: object, prompt: object = None) -> torch.Tensor:
+        raise InvalidInputError("no")
+
+    segmenter.decode = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(InvalidInputError, match="no"):
+        network.ask(0, np.zeros((32, 32), np.uint8), [], region((0, 8), (0, 8)))

@@ -1,0 +1,1 @@
+"""Stand-ins for parts of the package, for tests of what is built on them."""

@@ -1,0 +1,106 @@
+"""Operations on 2D masks in millimetres: connected parts, discs, openings, deepest points. numpy and SimpleITK only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Point = tuple[int, int]
+"""Row and column."""
+
+SpacingMm = tuple[float, float]
+"""Pixel size (rows, columns)."""
+
+
+def distance_mm(shape: tuple[int, ...], points: Sequence[Point], spacing_mm: SpacingMm) -> NDArray[np.float64]:
+    """Distance of each pixel from the nearest point. -> (H, W); infinite without points."""
+    image = np.zeros(shape, dtype=bool)
+    for point in points:
+        image[point] = True
+    return distance_to_mm(image, spacing_mm)
+
+
+def distance_to_mm(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
+    """Distance of each pixel from the nearest pixel of a mask, 0 inside. (H, W) -> (H, W); infinite if it is empty."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
+    return _distance_outside(mask, spacing_mm)
+
+
+def _distance_outside(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing((spacing_mm[1], spacing_mm[0]))
+    # The filter counts from the mask's border pixels, which lie inside it: outside pixels get centre distances.
+    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+    return np.maximum(sitk.GetArrayFromImage(distance).astype(np.float64), 0.0)
+
+
+def dilated(mask: Mask, margin_mm: float, spacing_mm: SpacingMm) -> Mask:
+    """Grow a mask by a margin."""
+    return np.asarray(distance_to_mm(mask, spacing_mm) <= margin_mm)
+
+
+def opened(mask: Mask, radius: tuple[int, int]) -> Mask:
+    """Remove the parts of a mask in which an ellipse of the given radius in pixels does not fit.
+
+    The edge of the array does not count as the mask's edge: what runs out of view is not thinned.
+    """
+    if not mask.any() or max(radius) == 0:
+        return mask
+    padded = np.pad(mask, [(r, r) for r in radius], mode="edge")
+    image = sitk.GetImageFromArray(padded.astype(np.uint8))
+    result = sitk.GetArrayFromImage(sitk.BinaryMorphologicalOpening(image, [radius[1], radius[0]]))
+    height, width = mask.shape
+    return np.asarray(result[radius[0] : radius[0] + height, radius[1] : radius[1] + width] > 0)
+
+
+def parts(mask: Mask, diagonal: bool = True) -> NDArray[np.integer]:
+    """Number the connected parts of a mask from 1, 8-connected or 4-connected; 0 outside."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image, diagonal)))
+
+
+def touching(mask: Mask, seeds: Mask) -> Mask:
+    """Return the 8-connected parts of a mask that contain a seed pixel."""
+    if not (mask & seeds).any():
+        return np.zeros_like(mask)
+    numbered = parts(mask)
+    wanted = np.unique(numbered[seeds & mask])
+    return np.isin(numbered, wanted)
+
+
+def part_with(mask: Mask, point: Point) -> Mask:
+    """Return the 4-connected part of a mask that contains a point; empty when the point is outside the mask."""
+    if not mask[point]:
+        return np.zeros_like(mask)
+    numbered = parts(mask, diagonal=False)
+    return np.asarray(numbered == numbered[point])
+
+
+def seeds_at(shape: tuple[int, ...], points: Sequence[Point], ring: bool = False) -> Mask:
+    """Return a mask of points, with `ring` of their eight neighbours, too."""
+    seeds = np.zeros(shape, dtype=bool)
+    for row, column in points:
+        if ring:
+            seeds[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True
+        else:
+            seeds[row, column] = True
+    return seeds
+
+
+def deepest_point(mask: Mask) -> Point:
+    """Return the pixel of a non-empty mask that lies farthest from its edge, in pixels; the array's edge is one."""
+    padded = np.pad(~mask, 1, constant_values=True)
+    depth = _distance_outside(padded, (1.0, 1.0))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(row), int(column)
+
+
+def pixels(length_mm: float, spacing_mm: float) -> int:
+    """Number of pixels that cover a length."""
+    return math.ceil(length_mm / spacing_mm - 1e-6)

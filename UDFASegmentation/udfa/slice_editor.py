@@ -1,0 +1,230 @@
+"""One correction, slice by slice: what clicks change where they are made, and on the slices they carry to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfa.carry_rules import CARRY_MARGIN_MM, Carried, carried_change, fallback_change, hint, limited_to, partners
+from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
+from udfa.masks import Point, deepest_point, pixels, seeds_at, touching
+from udfa.prompts import PlaneClick
+from udfa.slice_network import SliceNetwork
+
+REACH_FACTOR_NEW_LABEL = 2.0
+"""How much farther a click reaches on a slice that does not have its label yet: there is no outline to correct."""
+
+
+@dataclass(frozen=True)
+class SliceClick:
+    """A click on a canonical slice.
+
+    Attributes:
+        z: Slice.
+        row: Row in pixels of the volume.
+        column: Column, likewise.
+        value: Label value.
+        positive: Belongs to the label, or does not.
+    """
+
+    z: int
+    row: int
+    column: int
+    value: int
+    positive: bool
+
+    def on_plane(self) -> PlaneClick:
+        """Return the click without its slice."""
+        return PlaneClick(self.row, self.column, self.value, self.positive)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a click finds. All arrays are in canonical orientation.
+
+    Attributes:
+        labels: (D, H, W) labels.
+        locked: Values that must neither lose nor gain voxels.
+        editable: (D, H, W) voxels that may change; None for all.
+        painted: (D, H, W) voxels painted by hand; None for none.
+        clicks: Earlier clicks.
+    """
+
+    labels: NDArray[np.uint8]
+    locked: frozenset[int]
+    editable: Optional[NDArray[np.bool_]]
+    painted: Optional[NDArray[np.bool_]]
+    clicks: Sequence[SliceClick]
+
+
+@dataclass(frozen=True)
+class PlaneChange:
+    """New labels of a part of a slice."""
+
+    region: Region
+    labels: NDArray[np.uint8]
+
+
+Planes = dict[int, PlaneChange]
+"""Changed parts by slice."""
+
+
+class SliceEditor:
+    """Works out one correction; changes nothing itself.
+
+    Args:
+        network: Answers for the volume's slices.
+        standing: What the clicks find.
+        aim: What they want.
+    """
+
+    def __init__(self, network: SliceNetwork, standing: Standing, aim: Aim) -> None:
+        self.network = network
+        self.standing = standing
+        self.aim = aim
+        spacing = network.volume.spacing_mm
+        self._spacing_mm = (spacing[1], spacing[2])
+        self._slice_mm = spacing[0]
+        self._plane_shape = standing.labels.shape[1:]
+
+    def change(self, points: Mapping[int, Sequence[Point]], carry_slices: int) -> Planes:
+        """Return the slices that clicks change.
+
+        Args:
+            points: Clicked pixels (row, column) by slice.
+            carry_slices: How many slices beyond the clicked ones the correction may be carried, at most.
+        """
+        planes: Planes = {}
+        ends = (min(points), max(points))
+        carried: dict[int, tuple[Region, Carried]] = {}
+        for z, here in sorted(points.items()):
+            found = self._clicked_slice(z, here)
+            if found is None:
+                continue
+            planes[z], state = found
+            if z in ends:
+                carried[z] = (planes[z].region, state)
+        for start, step in ((ends[1], 1), (ends[0], -1)):
+            if start in carried:
+                self._carry(planes, start, step, carry_slices, points[start], *carried[start])
+        return planes
+
+    def _clicked_slice(self, z: int, points: Sequence[Point]) -> Optional[tuple[PlaneChange, Carried]]:
+        """Correct a slice where it was clicked; None when nothing changes."""
+        aim = self.aim
+        if aim.positive and not (self.standing.labels[z] == aim.value).any():
+            aim = replace(aim, reach_mm=aim.reach_mm * REACH_FACTOR_NEW_LABEL)
+        region = self._region_around(points, aim.reach_mm)
+        local = [(row - region[0].start, column - region[1].start) for row, column in points]
+        piece = self._piece(z, region, local)
+        answer = self._answer(z, region, points)
+        change, followed = change_for_clicks(piece, answer, local, aim)
+        if not change.any():
+            return None
+        labels = apply_change(piece, answer, change, aim)
+        state = Carried(change, piece, partners(piece, labels, change, aim), followed)
+        return PlaneChange(region, labels), state
+
+    def _carry(
+        self,
+        planes: Planes,
+        start: int,
+        step: int,
+        limit: int,
+        points: Sequence[Point],
+        region: Region,
+        state: Carried,
+    ) -> None:
+        """Carry a correction from slice to slice in one direction, until image or network say no."""
+        region, state = self._trimmed(region, state, limit)
+        local = [(row - region[0].start, column - region[1].start) for row, column in points]
+        for z in range(start + step, start + step * (limit + 1), step):
+            if not 0 <= z < len(self.standing.labels):
+                return
+            piece = limited_to(self._piece(z, region, ()), state.partners | {self.aim.value})
+            wanted = hint(state, piece, self.aim)
+            if not wanted.any():
+                return
+            place = deepest_point(wanted)
+            answer = self._answer(z, region, [(place[0] + region[0].start, place[1] + region[1].start)])
+            if state.followed:
+                change = carried_change(state, piece, answer, wanted, self.aim)
+            else:
+                change = fallback_change(wanted, local, abs(z - start) * self._slice_mm, piece)
+            if not change.any():
+                return
+            planes[z] = PlaneChange(region, apply_change(piece, answer, change, self.aim))
+            state = replace(state, change=change, piece=piece)
+
+    def _trimmed(self, region: Region, state: Carried, limit: int) -> tuple[Region, Carried]:
+        """Cut a correction to the pixels that it can reach on the slices it may be carried to."""
+        ranges = []
+        for axis, (span, spacing) in enumerate(zip(region, self._spacing_mm)):
+            used = np.flatnonzero(state.change.any(axis=1 - axis))
+            margin = pixels(CARRY_MARGIN_MM, spacing) * limit + 1
+            first, last = int(used[0]) - margin, int(used[-1]) + 1 + margin
+            ranges.append(slice(max(0, first), min(span.stop - span.start, last)))
+        inner = (ranges[0], ranges[1])
+        old = state.piece
+        piece = replace(old, labels=old.labels[inner], intensity=old.intensity[inner], fixed=old.fixed[inner])
+        rows, columns = (slice(r.start + i.start, r.start + i.stop) for r, i in zip(region, inner))
+        return (rows, columns), replace(state, change=state.change[inner], piece=piece)
+
+    def _region_around(self, points: Sequence[Point], reach_mm: float) -> Region:
+        """Rows and columns that hold all pixels within `reach_mm` of the points."""
+        ranges = []
+        for axis, spacing in enumerate(self._spacing_mm):
+            along = [point[axis] for point in points]
+            reach = pixels(reach_mm, spacing) + 1
+            ranges.append(slice(max(0, min(along) - reach), min(self._plane_shape[axis], max(along) + 1 + reach)))
+        return ranges[0], ranges[1]
+
+    def _piece(self, z: int, region: Region, points: Sequence[Point]) -> Piece:
+        """Describe a part of a slice; `points` (pixels of the part) are clicked."""
+        standing = self.standing
+        labels = np.ascontiguousarray(standing.labels[z][region])
+        fixed = np.isin(labels, sorted(standing.locked)) | (labels >= self.network.num_classes)
+        if standing.editable is not None:
+            fixed |= ~standing.editable[z][region]
+        if standing.painted is not None:
+            painted = np.ascontiguousarray(standing.painted[z][region])
+            # Who clicks on what was painted means what was painted.
+            fixed |= painted & ~touching(painted, seeds_at(painted.shape, points))
+        givable = np.ones(self.network.num_classes, dtype=bool)
+        givable[[value for value in standing.locked if value < len(givable)]] = False
+        intensity = self.network.intensity(z, region)
+        return Piece(labels, intensity, fixed, givable, self._spacing_mm, self.network.detail_mm)
+
+    def _answer(self, z: int, region: Region, points: Sequence[Point]) -> Answer:
+        """Ask the network about a part of a slice, given clicks at `points` and the earlier ones that still hold."""
+        aim = self.aim
+        clicks = [PlaneClick(row, column, aim.value, aim.positive) for row, column in points]
+        earlier = [c for c in self.standing.clicks if c.z == z and self._holds(c) and not self._gives_way(c, points)]
+        prompts = [c.on_plane() for c in earlier] + clicks
+        answer = self.network.ask(z, np.asarray(self.standing.labels[z]), prompts, region)
+        for click in earlier:
+            row, column = click.row - region[0].start, click.column - region[1].start
+            if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:
+                # Whatever the network makes of it, the reader has said what is here.
+                answer[:, row, column] *= not click.positive
+                answer[click.value, row, column] = float(click.positive)
+        return answer
+
+    def _holds(self, click: SliceClick) -> bool:
+        """Whether the labels are still as an earlier click wanted them; if not, the reader has changed their mind."""
+        label = int(self.standing.labels[click.z, click.row, click.column])
+        return (label == click.value) == click.positive
+
+    def _gives_way(self, click: SliceClick, points: Sequence[Point]) -> bool:
+        """Whether an earlier click contradicts the new ones and lies so near that they replace it."""
+        same = click.value == self.aim.value
+        contradicts = click.positive != self.aim.positive if same else click.positive and self.aim.positive
+        if not contradicts:
+            return False
+        rows_mm, columns_mm = self._spacing_mm
+        squared = ((click.row - r) ** 2 * rows_mm**2 + (click.column - c) ** 2 * columns_mm**2 for r, c in points)
+        return min(squared) <= FALLBACK_RADIUS_MM**2
