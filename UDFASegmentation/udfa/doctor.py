@@ -293,6 +293,9 @@ def _models(env: Environment) -> list[Check]:
         detail = " ".join(problems) or f"as listed in {PINS_FILE}"
         advice = "Install UDFA again." if problems else ""
         checks.append(Check("bundled models", "fail" if problems else "ok", detail, advice))
+    for folder in env.model_folders:
+        if not folder.is_dir():
+            checks.append(Check("model folder", "warn", f"{folder} does not exist", f"Correct {FOLDERS_VARIABLE}."))
     entries = list_models([bundled, *env.model_folders])
     for entry in entries:
         if entry.info is None:

@@ -374,6 +374,12 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"udfa {udfa.__version__}\n"
 
 
+def test_the_package_can_be_run_as_a_module() -> None:
+    command = [sys.executable, "-m", "udfa", "--version"]
+    done = subprocess.run(command, cwd=PACKAGE_PARENT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"udfa {udfa.__version__}\n"
+
+
 @pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["segment", "ct.nii.gz", "--output", "o.mha"]])
 def test_help_and_usage_errors_import_no_heavy_package_and_show_examples(words: list[str]) -> None:
     code = (

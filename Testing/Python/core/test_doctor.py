@@ -285,6 +285,11 @@ def test_a_changed_bundled_file_fails_and_a_broken_user_file_warns(tmp_path: Pat
     assert find(checks, "model b").status == "warn"
 
 
+def test_a_model_folder_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
+    found = check("model folder", tmp_path, model_folders=(tmp_path / "typo",))
+    assert (found.status, found.detail) == ("warn", f"{tmp_path / 'typo'} does not exist")
+
+
 def test_a_check_that_breaks_does_not_stop_the_others(tmp_path: Path) -> None:
     def broken(folder: Path) -> int:
         raise PermissionError("denied")
