@@ -95,6 +95,22 @@ def test_no_configuration_field_has_a_type_that_python_3_9_cannot_read(config: t
     assert [name for name, annotation in config.__annotations__.items() if "|" in annotation] == []
 
 
+def test_no_field_of_a_parameter_node_has_a_type_that_python_3_9_cannot_read(repository: Path) -> None:
+    """Slicer's parameterNodeWrapper reads the annotations of the class that it decorates."""
+    fields = [
+        (node.name, field)
+        for path in shipped_files(repository)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        if {getattr(decorator, "id", "") for decorator in node.decorator_list}
+        & {"parameterNodeWrapper", "parameterPack"}
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+    ]
+    assert fields
+    assert [(name, ast.unparse(field)) for name, field in fields if "|" in ast.unparse(field.annotation)] == []
+
+
 @pytest.mark.parametrize(
     "source",
     [
