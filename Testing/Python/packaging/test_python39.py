@@ -16,6 +16,7 @@ import pytest
 from udfa.config import ModelConfig
 
 VERSION = (3, 9)
+WRAPPERS = ("parameterNodeWrapper", "parameterPack")
 
 
 def run_time_unions(source: str) -> list[int]:
