@@ -4,6 +4,7 @@
 #   make test          lint, then the whole test suite
 #   make lint          ruff (rules and format), mypy
 #   make format        let ruff correct what it can
+#   make screenshots   take the picture of the README and the Extensions Manager from the demo
 #   make icons         render the PNG icons from the SVG files (needs rsvg-convert: apt install librsvg2-bin)
 #   make clean         remove what these commands wrote, the virtual environment included
 #
@@ -13,11 +14,13 @@
 #   make test VENV=/path/to/environment
 #
 # More arguments: PYTHON=python3.12 makes .venv with another Python, PIP_FLAGS="--extra-index-url ..." goes to pip (for
-# example for a smaller PyTorch without CUDA), PYTEST_ARGS="-k oblique -x" goes to pytest.
+# example for a smaller PyTorch without CUDA), PYTEST_ARGS="-k oblique -x" goes to pytest, DEMO_ARGS="--model ..." to the
+# demo.
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 ifeq ($(origin VENV),command line)
 READY_FOR_DEMO :=
@@ -31,10 +34,10 @@ endif
 RUN := PYTHONPATH=UDFASegmentation:training $(VENV)/bin/python
 PIP_INSTALL = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS)
 
-.PHONY: demo test lint format icons clean
+.PHONY: demo test lint format screenshots icons clean
 
 demo: $(READY_FOR_DEMO)
-	$(RUN) Testing/demo.py
+	$(RUN) Testing/demo.py $(DEMO_ARGS)
 
 test: lint
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -62,6 +65,10 @@ format: $(READY_FOR_TEST)
 	@echo "Installing what the tests need into .venv (PyTorch is large: some minutes) ..."
 	$(PIP_INSTALL) -e ".[test]"
 	@touch $@ .venv/ready-for-demo
+
+screenshots: demo
+	mkdir -p Resources/Screenshots
+	cp demo/overview.png Resources/Screenshots/segmentation.png
 
 ICONS := Resources/UDFA UDFASegmentation/Resources/Icons/UDFASegmentation UDFASegmentation/Resources/Icons/UDFAClick
 
