@@ -107,9 +107,9 @@ class UDFASegmentationLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> Any:
         """Return the module's parameter node, typed."""
-        from UDFASegmentationLib.ParameterNode import UDFASegmentationParameterNode
+        from UDFASegmentationLib.ParameterNode import typedParameterNode
 
-        return UDFASegmentationParameterNode(super().getParameterNode())
+        return typedParameterNode(super().getParameterNode())
 
     def segmentVolume(self, volumeNode: Any, model: Any = None, settings: Any = None) -> Any:
         """Segment a volume node and wait for the result. See `SegmentationLogic.segmentVolume`.

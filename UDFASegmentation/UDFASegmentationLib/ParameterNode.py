@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
@@ -35,3 +37,17 @@ class UDFASegmentationParameterNode:
     resultSegmentation: vtkMRMLSegmentationNode
     resultVolume: vtkMRMLScalarVolumeNode
     uncertaintyVolume: vtkMRMLScalarVolumeNode
+
+
+_latest: list[UDFASegmentationParameterNode] = []
+
+
+def typedParameterNode(node: Any) -> UDFASegmentationParameterNode:
+    """Return the typed view of a vtkMRMLScriptedModuleNode, the same one as long as the node is the same.
+
+    Slicer's wrapper leaves an observer on the node that refers to the wrapper. The wrapper is kept alive here: were it
+    collected while the node lives on in the scene, the next change of the node would call a destroyed function.
+    """
+    if not _latest or _latest[0].parameterNode is not node:
+        _latest[:] = [UDFASegmentationParameterNode(node), *_latest]
+    return _latest[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,6 +102,12 @@ class Harness:
         layout.setContentsMargins(0, 0, 0, 0)
         self.parent.resize(400, 900)
         self.widget: Any = None
+        self.errors: list[str] = []
+        """Exceptions in slots, timers and observers, which Qt and VTK only print."""
+        self._excepthook, sys.excepthook = sys.excepthook, self._remember
+
+    def _remember(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        self.errors.append("".join(traceback.format_exception(kind, error, trace)))
 
     def open(self, **services: Any) -> Any:
         """Build the module's widget as Slicer does on the first visit. Keyword arguments replace panel services."""
@@ -165,11 +172,18 @@ class Harness:
         if self.widget is not None:
             slicer.app.moduleManager().aboutToBeUnloaded.emit(MODULE_NAME)
         QtWidgets.QApplication.processEvents()
+        if self.widget is not None:
+            # The C++ widgets let go of the scene when they are destroyed.
+            self.ui.inputSelector.setMRMLScene(None)
+            self.ui.outputSelector.setMRMLScene(None)
         for name, function in self._originals.items():
             setattr(slicer.util, name, function)
         self.parent.deleteLater()
         self.mainWindow.deleteLater()
         QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+        sys.excepthook = self._excepthook
+        if self.errors:
+            raise AssertionError("\n".join(self.errors))
 
 
 def _replaceServices(services: dict[str, Any]) -> None:
