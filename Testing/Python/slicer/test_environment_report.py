@@ -21,7 +21,7 @@ def extension(available, installed):
     [(True, True, "loaded"), (False, True, "installed, loaded after a restart"), (False, False, "not installed")],
 )
 def test_the_state_of_the_pytorch_extension_is_told(available, installed, told):
-    lines = slicerFacts(APPLICATION, extension(available, installed), lambda: [])
+    lines = slicerFacts(APPLICATION, extension(available, installed), list)
     assert lines == ["3D Slicer 5.12.3, revision 34567, linux-amd64", f"PyTorch extension: {told}"]
 
 
