@@ -6,7 +6,6 @@ import copy
 import csv
 import functools
 import importlib.util
-import io
 import json
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from udfa import segment_command
 from udfa.checkpoint import Description, load_checkpoint, save_checkpoint
 from udfa.cli import main
 from udfa.inference import Progress, Segmenter
-from udfa.messages import Messages, clock
+from udfa.messages import Messages
 from udfa.segmentation_reader import read_segmentation
 from udfa.volume_io import read_volume
 
@@ -395,42 +394,3 @@ def test_help_and_usage_errors_import_no_heavy_package_and_show_examples(words: 
     if "--help" in words:
         assert "udfa segment ct.nii.gz --output organs.seg.nrrd" in done.stdout
         assert "not for diagnosis" in done.stdout or "exit codes" in done.stdout
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_gets_one_line_that_is_written_over() -> None:
-    terminal = Terminal()
-    messages = Messages(terminal)
-    messages.progress(Progress(1, 8, 100.0))
-    messages.progress(Progress(8, 8, 0.0))
-    messages.warning("late")
-    first, second = "slice 1/8 (12%), 1:40 left", "slice 8/8 (100%)"
-    assert terminal.getvalue() == f"\r{first}\r{second.ljust(len(first))}\nwarning: late\n"
-
-
-def test_a_log_gets_a_line_every_tenth() -> None:
-    log = io.StringIO()
-    messages = Messages(log)
-    for done in range(1, 101):
-        messages.progress(Progress(done, 100, 1.0))
-    assert len(log.getvalue().splitlines()) == 10
-    assert log.getvalue().startswith("slice 10/100 (10%), 0:01 left\n")
-    assert log.getvalue().endswith("slice 100/100 (100%)\n")
-
-
-def test_a_fall_back_is_reported_once_even_if_quiet() -> None:
-    log = io.StringIO()
-    messages = Messages(log, quiet=True)
-    messages.progress(Progress(3, 10, None, "Memory ran out"))
-    messages.progress(Progress(4, 10, 1.0))
-    messages.warning("Memory ran out")
-    assert log.getvalue() == "warning: Memory ran out\n"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
-def test_durations_are_shown_as_on_a_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
