@@ -58,8 +58,13 @@ class PinnedFile:
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the checkpoints that came with UDFA; it need not exist."""
-    return Path(udfa.__file__).resolve().parent.parent / "Resources" / "models"
+    """Return the folder of the checkpoints that came with UDFA; it need not exist.
+
+    In Slicer and in the source tree it lies in the module's resources, in a wheel inside the package.
+    """
+    package = Path(udfa.__file__).resolve().parent
+    inside = package / "bundled_models"
+    return inside if inside.is_dir() else package.parent / "Resources" / "models"
 
 
 def model_folders(environ: Mapping[str, str] | None = None) -> list[Path]:

@@ -102,15 +102,30 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
 
 
 def _unlisted_dicom_files(folder: Path, listed: Sequence[str]) -> list[str]:
-    """Names of the files that begin as DICOM does, but that the reader has passed over: they are damaged."""
+    """Names of damaged slices: files that begin as DICOM images of the listed kind, but that the reader passed over.
+
+    Other objects in the folder, such as structure sets, segmentations and reports, are no slices and are left alone.
+    """
     known = {Path(name).name for name in listed} | {"DICOMDIR"}
-    damaged = []
-    for path in sorted(folder.iterdir()):
-        if path.name not in known and path.is_file():
-            with path.open("rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    damaged.append(path.name)
-    return damaged
+    kind = _dicom_class(Path(listed[0]))
+    unlisted = [path for path in sorted(folder.iterdir()) if path.name not in known and path.is_file()]
+    return [path.name for path in unlisted if _is_dicom(path) and _dicom_class(path) in ("", kind)]
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _dicom_class(path: Path) -> str:
+    """SOP class UID of a DICOM file from its file meta information (PS3.10, explicit little endian); "" if unreadable."""
+    with path.open("rb") as file:
+        header = file.read(4096)
+    start = header.find(b"\x02\x00\x02\x00UI", 132)
+    if start < 0:
+        return ""
+    length = int.from_bytes(header[start + 6 : start + 8], "little")
+    return header[start + 8 : start + 8 + length].rstrip(b"\x00 ").decode("ascii", errors="replace")
 
 
 def _check_slice_distances(names: Sequence[str], folder: Path) -> None:

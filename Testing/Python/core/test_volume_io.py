@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
 from udfa.errors import InvalidInputError
 from udfa.volume_io import OUTPUT_SUFFIXES, image_from_array, read_volume, write_array, written_aside
 
+RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 NOISE = np.random.default_rng(0).integers(-1000, 1000, size=(6, 20, 30)).astype(np.int16)
 
 
@@ -259,3 +261,17 @@ def test_formats_of_two_files_are_not_written(kit: Any, tmp_path: Path, name: st
     with pytest.raises(InvalidInputError, match=r"Cannot write .*choose a name ending in \.nii"):
         write_array(tmp_path / name, NOISE, kit.volume(NOISE))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_structure_set_beside_the_slices_is_left_alone(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    write_dicom(tmp_path / "ct")
+    expected = read_volume(tmp_path / "ct").array.shape
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = RT_STRUCTURE_SET_STORAGE
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    structures = pydicom.Dataset()
+    structures.file_meta, structures.Modality = meta, "RTSTRUCT"
+    structures.SOPClassUID, structures.SOPInstanceUID = RT_STRUCTURE_SET_STORAGE, "1.2.3"
+    structures.save_as(tmp_path / "ct" / "structures.dcm", enforce_file_format=True)
+    assert read_volume(tmp_path / "ct").array.shape == expected

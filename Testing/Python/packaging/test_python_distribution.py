@@ -19,6 +19,8 @@ else:
     from pip._vendor import tomli as tomllib
 
 PACKAGES = {"udfa": "UDFASegmentation/udfa", "udfa_training": "training/udfa_training"}
+MODELS = "UDFASegmentation/Resources/models"
+MODELS_IN_WHEEL = "udfa/bundled_models"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile
     """The wheel that pip builds from a copy of the sources, without network."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for path in PACKAGES.values():
+    for path in (*PACKAGES.values(), MODELS):
         shutil.copytree(repository / path, source / path, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(repository / name, source)
@@ -51,16 +53,26 @@ def python_files(repository: Path) -> set[str]:
     }
 
 
-def test_the_wheel_holds_every_python_file_of_both_packages_and_no_other(
+def test_the_wheel_holds_every_python_file_and_every_bundled_model_and_nothing_else(
     wheel: zipfile.ZipFile, repository: Path
 ) -> None:
     in_wheel = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert in_wheel == python_files(repository)
+    models = {f"{MODELS_IN_WHEEL}/{path.name}" for path in (repository / MODELS).iterdir()}
+    assert in_wheel == python_files(repository) | models
+
+
+def test_the_bundled_models_are_found_in_an_installed_wheel(
+    wheel: zipfile.ZipFile, repository: Path, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from udfa.models import *; print(check_pins(bundled_folder()))"
+    done = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_the_package_list_names_every_folder_with_python_files(project: dict[str, Any], repository: Path) -> None:
     folders = {str(Path(name).parent).replace("/", ".") for name in python_files(repository)}
-    assert set(project["tool"]["setuptools"]["packages"]) == folders
+    assert set(project["tool"]["setuptools"]["packages"]) == folders | {MODELS_IN_WHEEL.replace("/", ".")}
 
 
 def test_every_folder_of_the_packages_has_an_init_file(repository: Path) -> None:
