@@ -69,7 +69,8 @@ def carried_change(carried: Carried, piece: Piece, answer: Answer, wanted: Mask,
     """
     within = dilated(carried.change, CARRY_MARGIN_MM, piece.spacing_mm)
     agreed = agreed_change(piece, answer, aim) & _allowed(carried, piece, aim) & within
-    agreed &= wanted | _looks_like(piece, wanted)
+    # The outermost pixels of a tissue look like neither side, hence one pixel more.
+    agreed &= dilated(wanted | _looks_like(piece, wanted), max(piece.spacing_mm), piece.spacing_mm)
     if (agreed & wanted).sum() < CARRY_AGREEMENT * wanted.sum():
         return np.zeros_like(agreed)
     solid = (agreed & wanted) | (opened(agreed, thin_radius(piece)) & agreed)

@@ -19,7 +19,7 @@ from udfa.audit import Audit
 from udfa.edit_rules import Aim
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume, canonical_orientation, reorient
-from udfa.history import Click, Edit, EditKind, History, delta, empty_edit
+from udfa.history import Box, Click, Edit, EditKind, History, delta, empty_edit
 from udfa.inference import Segmenter
 from udfa.slice_editor import Planes, SliceClick, SliceEditor, Standing
 from udfa.slice_network import SliceNetwork
@@ -181,8 +181,7 @@ class CorrectionSession:
         flip = (before != after) & ~self._painted[box]
         self.labelmap[box] = after
         self._painted[box] ^= flip
-        slices = tuple(range(box[self.slice_axis].start, box[self.slice_axis].stop))
-        edit = Edit(box, before, after, slices=slices, kind="manual", painted_flip=flip)
+        edit = Edit(box, before, after, (), self._changed_slices(box, before, after), 0.0, "manual", "", flip)
         self._push(edit)
         return edit
 
@@ -281,6 +280,12 @@ class CorrectionSession:
         aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
         return SliceEditor(self.network, standing, aim).change(points, self.options.carry_slices)
 
+    def _changed_slices(self, box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[int, ...]:
+        """Indices along the slice axis at which the contents of a box differ."""
+        others = tuple(axis for axis in range(3) if axis != self.slice_axis)
+        along = np.flatnonzero((before != after).any(axis=others)) + box[self.slice_axis].start
+        return tuple(int(index) for index in along)
+
     def _commit(self, planes: Planes, clicks: tuple[Click, ...], kind: EditKind) -> Edit:
         """Write new slices into the labelmap and return the change as an edit on the volume's own grid."""
         if not planes:
@@ -296,9 +301,7 @@ class CorrectionSession:
         source_box = self._orientation.invert_box(box, self._labels.shape)
         old = np.ascontiguousarray(self._orientation.invert(old))
         new = np.ascontiguousarray(self._orientation.invert(new))
-        others = tuple(axis for axis in range(3) if axis != self.slice_axis)
-        along = np.flatnonzero((old != new).any(axis=others)) + source_box[self.slice_axis].start
-        slices = tuple(int(index) for index in along)
+        slices = self._changed_slices(source_box, old, new)
         flip: Optional[NDArray[np.bool_]] = None
         if self._painted is not None:
             flip = (old != new) & self._painted[source_box]
