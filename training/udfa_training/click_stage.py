@@ -6,10 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss
+from scipy import ndimage
 from torch import Tensor, nn
 
 from udfa.networks.udfa import UDFA, EncoderFeatures
-from udfa.prompts import PlaneClick, click_maps, one_hot_labels
+from udfa.prompts import CLICK_RADIUS, PlaneClick, click_maps, one_hot_labels
 from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
 
 START_SHARES = (0.5, 0.2, 0.3)
@@ -19,6 +20,9 @@ NEAR_CLICK_PIXELS = 12.0
 """Pixels nearer than this to a click weigh extra: an edit is local."""
 
 NEAR_CLICK_WEIGHT = 1.0
+
+ON_CLICK_WEIGHT = 4.0
+"""Weight of the pixels of a click's own disc among those near it: a click is to be followed."""
 
 
 class ClickObjective(nn.Module):
@@ -56,7 +60,8 @@ class ClickObjective(nn.Module):
             if i + 1 < rounds:
                 with torch.no_grad():
                     logits = self._answer(features, prompt)
-                current = logits.argmax(dim=1).cpu().numpy()
+                answers = logits.argmax(dim=1).cpu().numpy()
+                current = np.stack([accepted(c, a, found) for c, a, found in zip(current, answers, clicks)])
         logits = self._answer(features, prompt).float()
         near = torch.stack([_near(c, label.shape[-2:]) for c in clicks]).to(image.device)
         pointwise = F.cross_entropy(logits, label[:, 0], reduction="none")
@@ -93,10 +98,28 @@ class ClickObjective(nn.Module):
         return torch.stack(prompts)
 
 
+def accepted(current: np.ndarray, answer: np.ndarray, clicks: list[PlaneClick]) -> np.ndarray:
+    """Return the labels after a click as a session would have them: only the difference connected with it changes.
+
+    Args:
+        current: (S, S) labels before.
+        answer: (S, S) labels that the network wants.
+        clicks: Clicks so far; the last one is new.
+    """
+    if not clicks:
+        return current
+    parts, _ = ndimage.label(current != answer, structure=np.ones((3, 3)))
+    row, column = int(clicks[-1].row), int(clicks[-1].column)
+    around = parts[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+    return np.where(np.isin(parts, around[around > 0]), answer, current)
+
+
 def _near(clicks: list[PlaneClick], shape: torch.Size) -> Tensor:
-    """1 near the clicks, 0 elsewhere. -> (S, S) float32."""
+    """Weights of the pixels: ON_CLICK_WEIGHT on a click, 1 near it, 0 elsewhere. -> (S, S) float32."""
     rows, columns = torch.arange(shape[0])[:, None], torch.arange(shape[1])[None, :]
-    near = torch.zeros(shape)
+    near, on = torch.zeros(shape), torch.zeros(shape)
     for click in clicks:
-        near[(rows - click.row) ** 2 + (columns - click.column) ** 2 <= NEAR_CLICK_PIXELS**2] = 1.0
-    return near
+        squared = (rows - click.row) ** 2 + (columns - click.column) ** 2
+        near[squared <= NEAR_CLICK_PIXELS**2] = 1.0
+        on[squared <= CLICK_RADIUS**2] = ON_CLICK_WEIGHT
+    return torch.maximum(near, on)
