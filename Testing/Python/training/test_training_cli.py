@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from udfa.checkpoint import load_checkpoint
+from udfa.cli import main as segment
 from udfa.config import to_dict
 from udfa.errors import InvalidInputError
-from udfa.inference import Segmenter
 from udfa.volume_io import read_volume
 from udfa_training.cli import load_config, main
 from udfa_training.fit_config import FitConfig
@@ -43,10 +42,12 @@ def test_prepare_fit_evaluate_and_segment(
     record = json.loads(scores.read_text())
     assert set(record["cases"]["c"]) == {"liver", "spleen", "gallbladder"}
     assert f"mean over 3 labels: {record['mean_dice']:.4f}" in capsys.readouterr().out
-    volume = read_volume(source / "a_image.nii.gz")
-    result = Segmenter.from_checkpoint(load_checkpoint(run / "model.safetensors")).segment(volume)
-    assert result.labelmap.shape == volume.array.shape
-    assert set(np.unique(result.labelmap)) <= {0, 1, 2, 3}
+    image, labelmap = source / "a_image.nii.gz", tmp_path / "organs.nii.gz"
+    command = ["segment", str(image), "--output", str(labelmap), "--model", str(run / "model.safetensors")]
+    assert segment([*command, "--device", "cpu", "--quiet"]) == 0
+    written = read_volume(labelmap)
+    assert written.array.shape == read_volume(image).array.shape
+    assert set(np.unique(written.array)) <= {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
