@@ -118,7 +118,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _dicom_class(path: Path) -> str:
-    """SOP class UID of a DICOM file from its file meta information (PS3.10, explicit little endian); "" if unreadable."""
+    """SOP class UID of a DICOM file from its file meta information (explicit little endian); "" if unreadable."""
     with path.open("rb") as file:
         header = file.read(4096)
     start = header.find(b"\x02\x00\x02\x00UI", 132)
