@@ -22,11 +22,16 @@ def segment_ids(node: Any) -> list[str]:
 
 def read_with_slicer(node: Any, volume: Any) -> NDArray[np.uint8]:
     """Return the (D, H, W) labelmap on a volume's grid as Slicer exports it: value n is the n-th segment."""
+    return read_labels(node, volume, {name: value for value, name in enumerate(segment_ids(node), start=1)})
+
+
+def read_labels(node: Any, volume: Any, values: dict[str, int]) -> NDArray[np.uint8]:
+    """Return the (D, H, W) labelmap on a volume's grid as Slicer exports it, with a value for each segment ID."""
     labelmap = np.zeros(slicer.util.arrayFromVolume(volume).shape, dtype=np.uint8)
-    for value, segment_id in enumerate(segment_ids(node), start=1):
+    for segment_id in segment_ids(node):
         mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, segment_id, volume)
         if mask is not None:
-            labelmap[mask > 0] = value
+            labelmap[mask > 0] = values[segment_id]
     return labelmap
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 
 SLICER_VARIABLE = "UDFA_REQUIRE_SLICER"
 RENDERING_VARIABLE = "UDFA_REQUIRE_RENDERING"
@@ -26,12 +26,18 @@ print("renders with", window.GetClassName())
 @functools.cache
 def missing_slicer() -> str:
     """Return why slicer-core cannot be used, or an empty string."""
-    missing = [name for name in ("vtk", "slicer") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("vtk", "slicer") if not _is_installed(name)]
     if not missing:
         return ""
     return (
         f"{' and '.join(missing)} not installed; 'pip install slicer-core' brings the real MRML (Python 3.10 to 3.13)."
     )
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a package is there; a mere folder of that name, such as that of these tests, is none."""
+    spec = PathFinder.find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 @functools.cache

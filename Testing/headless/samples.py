@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -11,12 +11,13 @@ import slicer.util
 import vtk
 from numpy.typing import NDArray
 
-from udfa.devices import ExecutionPlan
 from udfa.errors import CancelledError
 from udfa.geometry import Volume
-from udfa.inference import CancelCheck, Progress, ProgressCallback, SegmentationResult, SegmentOptions
 from udfa.labels import describe
 from UDFASegmentationLib.Contracts import LoadedModel
+
+if TYPE_CHECKING:
+    from udfa.inference import CancelCheck, ProgressCallback, SegmentationResult, SegmentOptions
 
 Matrix = NDArray[np.float64]
 
@@ -106,6 +107,8 @@ class FakeEngine:
         cancelled: CancelCheck | None = None,
     ) -> SegmentationResult:
         """Pretend to segment; raises the given error after half of the slices."""
+        from udfa.inference import Progress
+
         self.volume, self.options = volume, options
         depth = len(self.labelmap)
         for done in range(1, depth + 1):
@@ -121,6 +124,9 @@ class FakeEngine:
 def fake_result(labelmap: NDArray[np.uint8], warnings: tuple[str, ...] = ()) -> SegmentationResult:
     """Return a result with a given labelmap."""
     import torch
+
+    from udfa.devices import ExecutionPlan
+    from udfa.inference import SegmentationResult
 
     return SegmentationResult(labelmap, None, ExecutionPlan("cpu", torch.float32, 4), 1.25, list(warnings))
 

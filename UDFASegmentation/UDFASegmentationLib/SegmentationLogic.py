@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from udfa.errors import CancelledError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
 from UDFASegmentationLib.SegmentationWriter import writeResult
+from UDFASegmentationLib.TritonGuard import tritonKeptOut
 from UDFASegmentationLib.VolumeConversion import readVolume
 
 if TYPE_CHECKING:
@@ -30,22 +31,24 @@ def resolveModel(nameOrPath: Union[str, Path, None] = None) -> Path:
     return nameOrPath if isinstance(nameOrPath, Path) else resolve_model(nameOrPath)
 
 
-def loadModel(path: Path, device: str = "auto") -> LoadedModel:
+def loadModel(path: Path, device: str = "auto", precision: str = "auto") -> LoadedModel:
     """Load a checkpoint. Imports torch; may be called on any thread.
 
     Args:
         path: The file, see `resolveModel`.
         device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, float32, float16 or bfloat16.
 
     Raises:
         CheckpointError: The checkpoint is missing or cannot be used.
         InvalidInputError: The device is not available.
     """
-    from udfa.checkpoint import load_checkpoint
-    from udfa.devices import make_plan
-    from udfa.inference import Segmenter
+    with tritonKeptOut():
+        from udfa.checkpoint import load_checkpoint
+        from udfa.devices import make_plan
+        from udfa.inference import Segmenter
 
-    plan = make_plan(device)
+    plan = make_plan(device, precision=precision)
     checkpoint = load_checkpoint(path)
     info = checkpoint.info
     return LoadedModel(Segmenter.from_checkpoint(checkpoint, plan), info.labels, info.name, info.content_sha256)
@@ -64,7 +67,8 @@ def runEngine(
         InvalidInputError: The volume or a label name cannot be used.
         CancelledError: `cancelled` returned True.
     """
-    from udfa.inference import SegmentOptions
+    with tritonKeptOut():
+        from udfa.inference import SegmentOptions
 
     options = SegmentOptions(
         labels=settings.labels, uncertainty=settings.uncertainty, largest_component=settings.largestComponent
@@ -112,11 +116,13 @@ class SegmentationLogic:
         result = runEngine(loaded, volume, settings, progress, cancelled)
         return writeResult(volumeNode, result, loaded, settings)
 
-    def model(self, nameOrPath: Union[str, Path, None] = None, device: str = "auto") -> LoadedModel:
-        """Return a loaded checkpoint, loading it only when the file or the device is another than last time."""
+    def model(
+        self, nameOrPath: Union[str, Path, None] = None, device: str = "auto", precision: str = "auto"
+    ) -> LoadedModel:
+        """Return a loaded checkpoint, loading it only when the file, device or precision is another than last time."""
         path = resolveModel(nameOrPath)
-        asked = (path, path.stat().st_mtime_ns if path.exists() else 0, device)
+        asked = (path, path.stat().st_mtime_ns if path.exists() else 0, device, precision)
         if self._loaded is None or self._loadedAs != asked:
-            self._loaded = loadModel(path, device)
+            self._loaded = loadModel(path, device, precision)
             self._loadedAs = asked
         return self._loaded

@@ -110,7 +110,7 @@ def test_a_real_network_segments_an_oblique_volume_and_every_voxel_arrives(logic
 def test_a_model_is_loaded_once_and_again_when_its_file_or_the_device_changes(tmp_path: Path, monkeypatch):
     loads = []
 
-    def count(path: Path, device: str) -> LoadedModel:
+    def count(path: Path, device: str, precision: str) -> LoadedModel:
         loads.append((path, device))
         return fake_model(np.zeros(SHAPE, np.uint8))
 
