@@ -10,8 +10,12 @@ from UDFASegmentationLib.SegmentationRun import Failure, RunListener, Segmentati
 
 _logger = logging.getLogger(__name__)
 
-Chore = tuple[Callable[[], Any], Callable[[Any], None]]
-"""Work for the executor thread, and what the main thread does with its result."""
+Chore = tuple[Callable[[], Any], Callable[[Any], None], Callable[[], None]]
+"""Work for the executor thread, what the main thread does with its result, and what it does in the end in any case."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class Chores:
@@ -27,9 +31,22 @@ class Chores:
         self._current: Optional[str] = None
         self._paused = False
 
-    def request(self, name: str, work: Callable[[], Any], onDone: Callable[[Any], None]) -> None:
-        """Have a chore done soon."""
-        self._waiting[name] = (work, onDone)
+    def request(
+        self,
+        name: str,
+        work: Callable[[], Any],
+        onDone: Callable[[Any], None],
+        atEnd: Callable[[], None] = _nothing,
+    ) -> None:
+        """Have a chore done soon.
+
+        Args:
+            name: Replaces a chore of that name which is not done yet.
+            work: Done on the executor thread.
+            onDone: Called on the main thread with what `work` returned, unless it failed.
+            atEnd: Called on the main thread when the chore was done, failed or was forgotten.
+        """
+        self._waiting[name] = (work, onDone, atEnd)
         if self._current == name:
             self._run.drop()
             self._current = None
@@ -49,10 +66,13 @@ class Chores:
 
     def clear(self) -> None:
         """Forget all chores: for a scene that closes."""
+        forgotten = list(self._waiting.values())
         self._waiting.clear()
         if self._current is not None:
             self._run.drop()
             self._current = None
+        for _work, _onDone, atEnd in forgotten:
+            atEnd()
 
     @property
     def idle(self) -> bool:
@@ -62,7 +82,7 @@ class Chores:
     def _next(self) -> None:
         if self._paused or self._current is not None or self._run.busy or not self._waiting:
             return
-        name, (work, onDone) = next(iter(self._waiting.items()))
+        name, (work, onDone, _atEnd) = next(iter(self._waiting.items()))
         self._current = name
         listener = RunListener(
             onProgress=lambda value: None,
@@ -73,11 +93,12 @@ class Chores:
         self._run.start(lambda handle: work(), listener)
 
     def _finish(self, name: str, action: Callable[[], None]) -> None:
-        self._waiting.pop(name, None)
+        _work, _onDone, atEnd = self._waiting.pop(name)
         self._current = None
         try:
             action()
         finally:
+            atEnd()
             self._next()
 
 

@@ -81,6 +81,11 @@ class InspectionSection(VTKObservationMixin):
         self.inspect(None, None, "")
         self._timer.stop()
 
+    def cleanup(self) -> None:
+        """Let go of everything; the object cannot be used any more."""
+        self.forget()
+        self._timer.disconnect("timeout()", self._inspectNow)
+
     def dismiss(self) -> None:
         """Hide the present remarks until another volume or model is chosen; errors stay."""
         self._dismissed.update(finding.key for finding in self._findings)

@@ -40,6 +40,8 @@ class ResultSection(VTKObservationMixin):
         self._segmentationNode: Optional[Any] = None
         self._volumeNode: Optional[Any] = None
         self._uncertaintyNode: Optional[Any] = None
+        self.runSettings: dict[str, Any] = {}
+        """The user's choices for the last run in this session, for the record beside exported files."""
         self.table = ResultTable(ui, self._showSegment)
         self.review = UncertaintyReview()
         self._timer = qt.QTimer()
@@ -50,9 +52,15 @@ class ResultSection(VTKObservationMixin):
         ui.nextDoubtfulButton.connect("clicked()", self.showNextDoubtful)
         self.follow(None)
 
+    @property
+    def segmentationNode(self) -> Optional[Any]:
+        """The segmentation that is shown."""
+        return self._segmentationNode
+
     def take(self, outcome: RunOutcome, parameterNode: Any) -> None:
         """Make the outcome of a run the result of the scene, its uncertainty map included."""
         volumeNode, uncertaintyNode = outcome.request.volumeNode, None
+        self.runSettings = _plainSettings(outcome)
         if outcome.result.uncertainty is not None:
             same = parameterNode.resultVolume is volumeNode
             axis = outcome.request.info.config.preprocessing.slice_axis
@@ -85,7 +93,14 @@ class ResultSection(VTKObservationMixin):
     def forget(self) -> None:
         """Let go of all nodes without touching the scene: it is about to be closed."""
         self.review.forget()
+        self.runSettings = {}
         self.follow(None)
+
+    def cleanup(self) -> None:
+        """Let go of everything; the object cannot be used any more."""
+        self.forget()
+        self._timer.stop()
+        self._timer.disconnect("timeout()", self.measureNow)
 
     def measureNow(self) -> None:
         """Measure the segments in the background and show the table."""
@@ -143,3 +158,16 @@ class ResultSection(VTKObservationMixin):
             self._showStatus(_("This segment is empty."))
             return
         jumpTo((center[0], center[1], center[2]))
+
+
+def _plainSettings(outcome: RunOutcome) -> dict[str, Any]:
+    """The user's choices as plain JSON types, without nodes."""
+    settings = outcome.request.settings
+    return {
+        "labels": list(settings.labels or outcome.request.info.config.labels),
+        "largest_component": settings.largestComponent,
+        "device": settings.device,
+        "precision": outcome.request.precision,
+        "replace_existing": settings.replaceExisting,
+        "uncertainty": settings.uncertainty,
+    }

@@ -38,7 +38,7 @@ class Installer(Protocol):
 class ModelSource(Protocol):
     """Loads checkpoints; `SegmentationLogic.SegmentationLogic`, or a fake in tests."""
 
-    def model(self, nameOrPath: Path, device: str) -> LoadedModel:
+    def model(self, nameOrPath: Path, device: str, precision: str) -> LoadedModel:
         """Return a loaded checkpoint. Executor thread."""
 
 
@@ -50,11 +50,13 @@ class RunRequest:
         volumeNode: Volume to segment.
         info: The checkpoint.
         settings: The user's choices.
+        precision: auto, float32, float16 or bfloat16.
     """
 
     volumeNode: Any
     info: CheckpointInfo
     settings: SegmentationSettings
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class RunSection:
 
         def work(handle: RunHandle) -> tuple[LoadedModel, SegmentationResult]:
             handle.progress(_("Loading the model..."))
-            model = models.model(request.info.path, request.settings.device)
+            model = models.model(request.info.path, request.settings.device, request.precision)
             handle.progress(_("Segmenting..."))
             return model, runEngine(model, volume, request.settings, handle.progress, handle.cancelled)
 

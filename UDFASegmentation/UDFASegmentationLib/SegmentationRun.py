@@ -120,6 +120,8 @@ class SegmentationRun:
         """Drop the run and let the thread end; the object cannot be used any more."""
         self.drop()
         self._timer.stop()
+        # The timer would keep this object alive for ever.
+        self._timer.disconnect("timeout()", self._pump)
         if self._executor is not None:
             self._executor.shutdown(wait=False)
 

@@ -22,6 +22,8 @@ from UDFASegmentationLib.Chores import Chores
 from UDFASegmentationLib.Contracts import SegmentationSettings
 from UDFASegmentationLib.CorrectionSection import CorrectionSection
 from UDFASegmentationLib.DeviceSelector import DeviceSelector, findDevices, torchIsThere
+from UDFASegmentationLib.EnvironmentSection import EnvironmentSection
+from UDFASegmentationLib.ExportSection import ExportSection
 from UDFASegmentationLib.InspectionSection import InspectionSection
 from UDFASegmentationLib.ModelSelector import ModelSelector
 from UDFASegmentationLib.ResultSection import ResultSection
@@ -82,6 +84,10 @@ class SegmentationWidget(VTKObservationMixin):
         self.inspection = InspectionSection(ui, self.chores, services.settings, self._updateButtons)
         self.correction = CorrectionSection(ui, services.settings.read().undoDepth)
         self.result = ResultSection(ui, self.chores, self.runs.showStatus)
+        self.export = ExportSection(
+            ui, lambda: self.result.segmentationNode, lambda: self.result.runSettings, self.runs.showStatus
+        )
+        self.environment = EnvironmentSection(ui, self.chores)
         self.shortcuts = Shortcuts(
             {
                 keys.RUN_KEY: self.segment,
@@ -122,9 +128,10 @@ class SegmentationWidget(VTKObservationMixin):
         self.exit()
         self.runs.drop("")
         self.chores.clear()
+        self.environment.close()
         self._run.shutdown()
-        self.inspection.forget()
-        self.result.forget()
+        self.inspection.cleanup()
+        self.result.cleanup()
         self._setParameterNode(None)
         self.removeObservers()
 
@@ -174,7 +181,7 @@ class SegmentationWidget(VTKObservationMixin):
             replaceExisting=node.replaceSegments,
             uncertainty=node.uncertainty,
         )
-        return RunRequest(node.inputVolume, model.info, settings)
+        return RunRequest(node.inputVolume, model.info, settings, self._services.settings.read().precision)
 
     def _onFinished(self, outcome: RunOutcome) -> None:
         self.inspection.remember(outcome.result.seconds, {self.devices.current, outcome.result.plan.device})
@@ -269,6 +276,12 @@ class SegmentationWidget(VTKObservationMixin):
     def _onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
         self.correction.reopenScene()
         self.useParameterNode()
+        qt.QTimer.singleShot(0, self._refresh)
+
+    def _refresh(self) -> None:
+        """Show the parameter node afresh: while a scene was loaded, its nodes were not yet there to be shown."""
+        if self._parameterNode is not None:
+            self._parameterNode.parameterNode.Modified()
 
     def _onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
         volume = self.runs.volumeNode

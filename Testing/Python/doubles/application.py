@@ -83,6 +83,7 @@ class WidgetAppDouble(AppDouble):
         self._layoutManager = LayoutManagerDouble()
         self._moduleManager = ModuleManagerDouble()
         self.startupSlots: list[Any] = []
+        self.applicationVersion, self.revision, self.platform = "5.12.3", "34567", "linux-amd64"
 
     def applicationLogic(self) -> Any:
         """The real vtkSlicerApplicationLogic."""

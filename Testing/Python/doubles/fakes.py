@@ -52,7 +52,7 @@ class FakeModels:
         self.gate = threading.Event()
         self.gate.set()
         self.error: BaseException | None = None
-        self.loaded: list[tuple[Path, str]] = []
+        self.loaded: list[tuple[Path, str, str]] = []
         self.options: list[Any] = []
         self.volumes: list[Any] = []
         self.reached = threading.Event()
@@ -67,12 +67,12 @@ class FakeModels:
         """Let the waiting run go on."""
         self.gate.set()
 
-    def model(self, nameOrPath: Path, device: str) -> Any:
+    def model(self, nameOrPath: Path, device: str, precision: str) -> Any:
         """Return this fake as a loaded model."""
         from udfa.checkpoint import read_info
         from UDFASegmentationLib.Contracts import LoadedModel
 
-        self.loaded.append((Path(nameOrPath), device))
+        self.loaded.append((Path(nameOrPath), device, precision))
         info = read_info(Path(nameOrPath))
         return LoadedModel(self, info.labels, info.name, info.content_sha256)
 
@@ -84,10 +84,12 @@ class FakeModels:
         self.options.append(options)
         self.volumes.append(volume)
         depth = volume.array.shape[0]
+        cancelled = cancelled or (lambda: False)
         for done in range(1, depth + 1):
             if cancelled():
                 raise CancelledError("Segmentation was cancelled; nothing was changed.")
-            progress(Progress(done, depth, float(depth - done)))
+            if progress is not None:
+                progress(Progress(done, depth, float(depth - done)))
             self.reached.set()
             while not self.gate.wait(0.005):
                 if cancelled():

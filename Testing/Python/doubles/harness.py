@@ -148,6 +148,7 @@ class Harness:
     def settle(self, seconds: float = 20.0) -> None:
         """Let Qt and the executor work until nothing is under way."""
         deadline = time.monotonic() + seconds
+        QtWidgets.QApplication.processEvents()
         while self.busy():
             if time.monotonic() > deadline:
                 raise AssertionError(f"Still busy after {seconds} s.")
@@ -172,10 +173,6 @@ class Harness:
         if self.widget is not None:
             slicer.app.moduleManager().aboutToBeUnloaded.emit(MODULE_NAME)
         QtWidgets.QApplication.processEvents()
-        if self.widget is not None:
-            # The C++ widgets let go of the scene when they are destroyed.
-            self.ui.inputSelector.setMRMLScene(None)
-            self.ui.outputSelector.setMRMLScene(None)
         for name, function in self._originals.items():
             setattr(slicer.util, name, function)
         self.parent.deleteLater()

@@ -154,6 +154,11 @@ class FileDialogs:
         return cls._answer()
 
     @classmethod
+    def getExistingDirectory(cls, parent: Any, caption: str, folder: str) -> str:
+        """Chosen folder, or '' when the user cancels."""
+        return cls._answer()
+
+    @classmethod
     def getSaveFileName(cls, parent: Any, caption: str, folder: str, nameFilter: str) -> str:
         """Chosen file, or '' when the user cancels."""
         return cls._answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 import slicer
@@ -61,7 +62,9 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
             "baseName": "",
         }
         self._scene: Any = None
-        self._tags: list[int] = []
+        self._observed: list[tuple[Any, int]] = []
+        # The C++ destructor lets go of the scene.
+        self.destroyed.connect(functools.partial(_stopObserving, self._observed))
         self._node: Any = None
         self._box = QtWidgets.QComboBox(self)
         layout = QtWidgets.QHBoxLayout(self)
@@ -138,13 +141,11 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
 
     def setMRMLScene(self, scene: Any) -> None:
         """Follow a scene; None lets go of it."""
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
-        self._tags = []
+        _stopObserving(self._observed)
         self._scene = scene
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
-                self._tags.append(scene.AddObserver(event, lambda caller, event: self._onScene()))
+                self._observed.append((scene, scene.AddObserver(event, lambda caller, event: self._onScene())))
         self._onScene()
 
     def _onScene(self) -> None:
@@ -177,6 +178,13 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
         self._box.setEnabled(self._scene is not None)
         position = next((i for i, n in enumerate(nodes) if n is self._node), None)
         self._box.setCurrentIndex(len(none) + position if position is not None else len(none) - 1)
+
+
+def _stopObserving(observed: list[tuple[Any, int]], destroyed: Any = None) -> None:
+    """Remove observers, given as pairs of scene and tag, and empty the list."""
+    while observed:
+        scene, tag = observed.pop()
+        scene.RemoveObserver(tag)
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):

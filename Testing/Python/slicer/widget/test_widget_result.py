@@ -1,0 +1,230 @@
+"""Table, surfaces, uncertainty, export: what follows a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+
+from doubles.pythonqt import FileDialogs
+
+
+@pytest.fixture
+def finished(volume, opened, fake):
+    """The panel after a run: liver 24 voxels of 1 mm3 at 100 HU, spleen not found."""
+    opened.ui.uncertaintyCheckBox.checked = True
+    opened.settle()
+    opened.click("segmentButton")
+    opened.settle()
+    return opened
+
+
+def table(opened):
+    widget = opened.ui.resultTable
+    return [[widget.item(row, column).text() for column in range(4)] for row in range(widget.rowCount)]
+
+
+def test_the_table_shows_volume_intensity_and_status(finished):
+    assert table(finished) == [["Liver", "0.02", "100.0", "Not started"], ["Spleen", "0.00", "", "Not found"]]
+
+
+def test_the_table_follows_corrections(finished, volume):
+    node = finished.panel.parameterNode.resultSegmentation
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, "liver", volume)
+    array[0] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, "liver", volume)
+    finished.settle()
+    # 24 voxels at 100 HU and 20 of air.
+    assert table(finished)[0] == ["Liver", "0.04", "-400.0", "Not started"]
+
+
+def test_the_table_follows_the_review_status_and_renamed_and_removed_segments(finished):
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segmentation = finished.panel.parameterNode.resultSegmentation.GetSegmentation()
+    logic.SetSegmentStatus(segmentation.GetSegment("liver"), logic.Completed)
+    segmentation.GetSegment("liver").SetName("Liver, corrected")
+    finished.settle()
+    assert table(finished)[0] == ["Liver, corrected", "0.02", "100.0", "Completed"]
+    segmentation.RemoveSegment("liver")
+    finished.settle()
+    assert table(finished) == [["Spleen", "0.00", "", "Not found"]]
+
+
+def test_the_table_can_be_pasted_into_a_spreadsheet(finished):
+    finished.click("copyTableButton")
+    lines = slicer.app.clipboard().text().splitlines()
+    assert lines[0].split("\t") == ["Segment", "Volume (mL)", "Mean intensity", "Status"]
+    assert lines[1].split("\t") == ["Liver", "0.02", "100.0", "Not started"]
+
+
+@pytest.mark.parametrize("name", ["volumes.csv", "volumes"])
+def test_the_table_is_saved_as_csv(finished, tmp_path, name):
+    FileDialogs.answers.append(str(tmp_path / name))
+    finished.click("saveTableButton")
+    with (tmp_path / "volumes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[1] == ["Liver", "0.02", "100.0", "Not started"]
+
+
+def test_a_table_that_cannot_be_saved_is_reported_and_leaves_no_file(finished, tmp_path):
+    (tmp_path / "taken.csv").mkdir()
+    FileDialogs.answers.append(str(tmp_path / "taken.csv"))
+    finished.click("saveTableButton")
+    ((kind, text),) = finished.messages.shown
+    assert kind == "errorDisplay"
+    assert "was not saved" in text
+    assert list(tmp_path.glob("*udfa*")) == []
+    assert list(tmp_path.glob(".udfa*")) == []
+
+
+def test_cancelling_the_file_dialog_saves_nothing(finished, tmp_path):
+    FileDialogs.answers.append("")
+    finished.click("saveTableButton")
+    assert finished.messages.shown == []
+
+
+def test_a_double_click_on_a_line_shows_the_segment_in_the_slice_views(finished):
+    finished.ui.resultTable.cellDoubleClicked.emit(0, 0)
+    node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    # The block spans K 1 to 4 at 1 mm: its centre lies between slices 2 and 3.
+    assert abs(node.GetSliceOffset()) == pytest.approx(2.5, abs=1)
+    finished.ui.resultTable.cellDoubleClicked.emit(1, 0)
+
+
+def test_show_3d_makes_the_surfaces(finished):
+    segmentation = finished.panel.parameterNode.resultSegmentation.GetSegmentation()
+    assert not segmentation.ContainsRepresentation("Closed surface")
+    finished.click("show3DButton")
+    assert segmentation.ContainsRepresentation("Closed surface")
+
+
+def test_the_uncertainty_map_lies_on_the_volumes_grid(finished, volume):
+    node = finished.panel.parameterNode.uncertaintyVolume
+    assert node.GetName() == "CT uncertainty"
+    assert slicer.util.arrayFromVolume(node).shape == slicer.util.arrayFromVolume(volume).shape
+    assert slicer.util.arrayFromVolume(node)[3, 2, 2] == 200
+    assert finished.ui.uncertaintyFrame.enabled
+
+
+def test_a_second_run_overwrites_the_map_of_the_first(finished, scene):
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    finished.click("segmentButton")
+    finished.settle()
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count
+
+
+def test_without_the_option_there_is_no_map(volume, opened, scene):
+    opened.settle()
+    opened.click("segmentButton")
+    opened.settle()
+    assert opened.panel.parameterNode.uncertaintyVolume is None
+    assert not opened.ui.uncertaintyFrame.enabled
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
+
+
+def test_the_overlay_is_laid_over_the_views_and_taken_off_again(finished, volume):
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    other = slicer.util.addVolumeFromArray(np.zeros((2, 2, 2), np.int16), name="PET")
+    slicer.util.setSliceViewerLayers(foreground=other, foregroundOpacity=0.3)
+    finished.ui.overlayCheckBox.checked = True
+    assert composite.GetForegroundVolumeID() == finished.panel.parameterNode.uncertaintyVolume.GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.6)
+    finished.ui.overlayCheckBox.checked = False
+    assert composite.GetForegroundVolumeID() == other.GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.3)
+    assert composite.GetBackgroundVolumeID() == volume.GetID()
+
+
+def test_next_doubtful_slice_goes_to_the_worst_first_and_then_round(finished, monkeypatch):
+    from UDFASegmentationLib import DoubtfulSlices
+
+    # The volume is only 6 mm high; by default slices nearer than 5 mm count as one place.
+    monkeypatch.setattr(DoubtfulSlices, "NEIGHBOUR_MM", 1.0)
+    node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    offsets = []
+    for number in (1, 2, 1):
+        finished.click("nextDoubtfulButton")
+        offsets.append(round(node.GetSliceOffset(), 3))
+        assert finished.ui.statusLabel.text == f"Doubtful slice {number} of 2"
+    assert [abs(offset) for offset in offsets] == [3, 0, 3]
+
+
+def test_the_editor_is_given_the_result_and_the_volume(finished, volume):
+    editor = finished.ui.segmentEditorWidget
+    assert finished.ui.correctionCollapsibleButton.enabled
+    assert editor.segmentationNode() is finished.panel.parameterNode.resultSegmentation
+    assert editor.sourceVolumeNode() is volume
+    assert editor._undoStates == 50, "the undo depth of the settings"
+
+
+def test_the_editors_keys_live_only_while_its_section_is_open_and_the_module_shown(finished):
+    editor, section = finished.ui.segmentEditorWidget, finished.ui.correctionCollapsibleButton
+    assert not editor._shortcuts
+    section.collapsed = False
+    assert (editor._shortcuts, editor._observing) == (True, True)
+    finished.widget.exit()
+    assert (editor._shortcuts, editor._observing) == (False, False)
+    finished.widget.enter()
+    assert editor._shortcuts
+    section.collapsed = True
+    assert not editor._shortcuts
+
+
+def test_the_editor_shares_the_node_of_the_segment_editor_module(finished, scene):
+    node = scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+    assert finished.ui.segmentEditorWidget.mrmlSegmentEditorNode() is node
+
+
+def test_deleting_the_result_empties_the_section(finished, scene):
+    scene.RemoveNode(finished.panel.parameterNode.resultSegmentation)
+    finished.settle()
+    assert table(finished) == []
+    for name in ("copyTableButton", "exportButton", "show3DButton"):
+        assert not getattr(finished.ui, name).enabled, name
+    assert not finished.ui.correctionCollapsibleButton.enabled
+
+
+def menu(finished):
+    return {action.text: action for action in finished.ui.exportButton.menu().actions()}
+
+
+def test_every_export_format_is_in_the_menu(finished):
+    from UDFASegmentationLib.Export import FORMATS
+
+    assert list(menu(finished)) == [entry.title for entry in FORMATS.values()]
+
+
+def test_exporting_writes_the_file_and_a_record_of_the_run(finished, tmp_path):
+    FileDialogs.answers.append(str(tmp_path / "case.seg.nrrd"))
+    menu(finished)["Slicer segmentation (.seg.nrrd)"].trigger()
+    assert (tmp_path / "case.seg.nrrd").is_file()
+    record = json.loads((tmp_path / "case.provenance.json").read_text())
+    assert record["checkpoint"]["name"] == "tiny"
+    assert record["settings"]["labels"] == ["liver", "spleen"]
+    assert "case.seg.nrrd" in finished.ui.statusLabel.text
+
+
+def test_surfaces_are_exported_into_a_folder(finished, tmp_path):
+    FileDialogs.answers.append(str(tmp_path))
+    menu(finished)["Surfaces (.stl)"].trigger()
+    assert len(list(tmp_path.glob("*.stl"))) == 1
+
+
+def test_an_export_that_fails_says_why_and_leaves_nothing(finished, tmp_path):
+    finished.panel.parameterNode.resultSegmentation.GetSegmentation().RemoveSegment("liver")
+    FileDialogs.answers.append(str(tmp_path / "case.seg.nrrd"))
+    menu(finished)["Slicer segmentation (.seg.nrrd)"].trigger()
+    ((kind, text),) = finished.messages.shown
+    assert kind == "errorDisplay"
+    assert "nothing to export" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_cancelling_an_export_writes_nothing(finished):
+    FileDialogs.answers.append("")
+    menu(finished)["Labelmap (.nrrd)"].trigger()
+    assert finished.messages.shown == []
