@@ -83,15 +83,8 @@ def writeResult(
             name = scene.GenerateUniqueName(f"{volumeNode.GetName()} segmentation")
             node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
             added.append(node)
-        if _isUnused(node):
-            node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        if node.GetSegmentation().GetNumberOfSegments() == 0:
-            node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        hasSurfaces = node.GetSegmentation().ContainsRepresentation(SURFACE)
-        _insert(node, draft, model, settings.replaceExisting)
-        # Slicer drops all surfaces when a labelmap changes; those of kept segments come back as they were.
-        if (hasSurfaces or settings.closedSurface) and not node.CreateClosedSurfaceRepresentation():
-            raise UDFAError("Slicer could not make the closed surfaces. Segment again without them.")
+        _adoptGeometry(node, volumeNode)
+        _insert(node, draft, model, settings)
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()
             added.append(node.GetDisplayNode())
@@ -174,11 +167,20 @@ def _segment(label: Label, value: int, image: slicer.vtkOrientedImageData) -> sl
     return segment
 
 
-def _insert(node: Any, draft: _Draft, model: LoadedModel, replaceExisting: bool) -> None:
+def _adoptGeometry(node: Any, volumeNode: Any) -> None:
+    """Give a node without segments the volume's transform, unless it has one, and the volume's grid."""
+    if _isUnused(node):
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    if node.GetSegmentation().GetNumberOfSegments() == 0:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+
+
+def _insert(node: Any, draft: _Draft, model: LoadedModel, settings: SegmentationSettings) -> None:
     """Add the draft's segments to a node in the scene; existing ones are replaced if asked for."""
     segmentation = node.GetSegmentation()
+    hasSurfaces = segmentation.ContainsRepresentation(SURFACE)
     for label, segment in draft.segments:
-        existingID = _existingSegment(segmentation, label) if replaceExisting else ""
+        existingID = _existingSegment(segmentation, label) if settings.replaceExisting else ""
         if existingID:
             segmentation.ClearSegment(existingID)
             existing = segmentation.GetSegment(existingID)
@@ -188,10 +190,13 @@ def _insert(node: Any, draft: _Draft, model: LoadedModel, replaceExisting: bool)
         segmentID = _nameUnused(segment, label, segmentation)
         if not segmentation.AddSegment(segment, segmentID):
             raise UDFAError(f"Slicer did not accept the segment '{segment.GetName()}' in '{node.GetName()}'.")
-    for label in draft.empty if replaceExisting else []:
+    for label in draft.empty if settings.replaceExisting else []:
         existingID = _existingSegment(segmentation, label)
         if existingID:
             segmentation.ClearSegment(existingID)
+    # Slicer drops all surfaces when a labelmap changes; those of kept segments come back as they were.
+    if (hasSurfaces or settings.closedSurface) and not node.CreateClosedSurfaceRepresentation():
+        raise UDFAError("Slicer could not make the closed surfaces. Segment again without them.")
 
 
 def _existingSegment(segmentation: slicer.vtkSegmentation, label: Label) -> str:

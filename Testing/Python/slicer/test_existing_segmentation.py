@@ -11,11 +11,12 @@ import slicer.util
 import vtk
 from vtk.util import numpy_support
 
-from headless.reading import internal_voxels, read_by_position, segment_ids
+from headless.reading import LABELMAP, internal_voxels, read_by_position, segment_ids
 from headless.samples import add_volume, fake_model, fake_result, ijk_to_ras, random_labelmap
 from udfa.errors import InvalidInputError
 from UDFASegmentationLib.Contracts import SegmentationSettings
 from UDFASegmentationLib.SegmentationWriter import SURFACE, writeResult
+from UDFASegmentationLib.VolumeConversion import labelsInImage
 
 SHAPE = (6, 7, 8)
 LOGIC = slicer.vtkSlicerSegmentationsModuleLogic
@@ -69,6 +70,19 @@ def test_replacing_changes_only_the_segments_of_the_same_name(volume, node, firs
     assert internal_voxels(node, "right_kidney") == voxels(first, 2)
     assert internal_voxels(node, "liver") == voxels(second, 1)
     assert internal_voxels(node, "aorta") == voxels(second, 2)
+
+
+def test_replacing_leaves_no_voxels_behind_that_belong_to_no_segment(volume, node, second):
+    second[second > 1] = 0
+    write(volume, second, "liver", segmentationNode=node, replaceExisting=True)
+    segmentation = node.GetSegmentation()
+    segments = [segmentation.GetSegment(segment_id) for segment_id in segment_ids(node)]
+    owned: dict[Any, set[int]] = {}
+    for segment in segments:
+        owned.setdefault(segment.GetRepresentation(LABELMAP), set()).add(segment.GetLabelValue())
+    assert len(owned) == 2
+    for image, values in owned.items():
+        assert labelsInImage(image) == values
 
 
 def test_a_segment_of_the_same_name_but_another_id_is_replaced(volume, node, second):

@@ -61,6 +61,7 @@ def saved() -> str:
     """The scene as it would be written to a file: all nodes with their properties, attributes and references."""
     slicer.mrmlScene.SetSaveToXMLString(1)
     slicer.mrmlScene.Commit()
+    slicer.mrmlScene.SetSaveToXMLString(0)
     return slicer.mrmlScene.GetSceneXMLString()
 
 

@@ -103,9 +103,11 @@ def test_empty_labels_give_no_segments_and_are_reported(labelmap: np.ndarray):
     assert node.GetAttribute("UDFA.EmptyLabels") == "right_kidney"
 
 
-def test_a_result_without_any_voxel_gives_a_segmentation_without_segments():
+@pytest.mark.parametrize("surfaces", [False, True])
+def test_a_result_without_any_voxel_gives_a_segmentation_without_segments(surfaces: bool):
     labelmap = np.zeros(SHAPE, np.uint8)
-    node = writeResult(add_volume(), fake_result(labelmap), fake_model(labelmap))
+    settings = SegmentationSettings(closedSurface=surfaces)
+    node = writeResult(add_volume(), fake_result(labelmap), fake_model(labelmap), settings)
     assert segment_ids(node) == []
     assert node.GetAttribute("UDFA.EmptyLabels") == "spleen, right_kidney, liver"
 
