@@ -1,4 +1,4 @@
-"""Command line: udfa segment, udfa models, udfa doctor.
+"""Command line: udfa segment, udfa refine, udfa models, udfa doctor.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled with Ctrl+C. Heavy packages are imported by the commands
 that need them, so that `--help` answers at once and works when they are not installed.
@@ -7,6 +7,7 @@ that need them, so that `--help` answers at once and works when they are not ins
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import traceback
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   udfa segment ct.nii.gz --output organs.seg.nrrd
   udfa segment dicom_folder --output organs.nii.gz --labels liver,spleen --report report
   udfa segment mr.nrrd --output heart.seg.nrrd --model my_model.safetensors --device cpu
+  udfa refine ct.nii.gz organs.seg.nrrd --click 85.5,-20,-310,liver,+ --output corrected.seg.nrrd
   udfa models
   udfa doctor
 
@@ -41,13 +43,25 @@ examples:
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled. On failure or Ctrl+C nothing is written.
 """
 
+REFINE_NOTES = """A click is x,y,z,LABEL,+ (the place belongs to LABEL) or x,y,z,LABEL,- (it does not); clicks are made
+in the order given. Segments that the model does not know stay as they are. A file beside OUT, its name ending in
+.audit.json, tells what every click did.
+
+examples:
+  udfa refine ct.nii.gz organs.seg.nrrd --click 85.5,-20,-310,liver,+ --output corrected.seg.nrrd
+  udfa refine ct.nii.gz organs.nii.gz --coordinates ijk --click 300,250,40,spleen,- --lock liver,stomach --carry 8 \\
+      --output corrected.nii.gz
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled. On failure or Ctrl+C nothing is written.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; wrong usage exits with 2 as argparse does."""
     for stream in (sys.stdout, sys.stderr):
         # A label name that the terminal's encoding lacks must not end the run.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(_with_joined_clicks(sys.argv[1:] if arguments is None else arguments))
     try:
         return int(options.run(options))
     except (KeyboardInterrupt, CancelledError):
@@ -59,6 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         text = f"{type(error).__name__}: {error} (--debug shows where; 'udfa doctor' checks the installation)"
         return _say(text, options.debug, FAILED)
+
+
+def _with_joined_clicks(arguments: Sequence[str]) -> list[str]:
+    """Join "--click" with a place that begins with a minus sign, which argparse would take for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--click" and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _say(text: str, debug: bool, code: int) -> int:
@@ -89,6 +114,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_segment_arguments(segment)
     segment.set_defaults(run=_segment)
+    refine = commands.add_parser(
+        "refine",
+        parents=[common],
+        help="correct a segmentation by clicks",
+        description="Correct a segmentation by clicks, as the Segment Editor effect does.",
+        epilog=REFINE_NOTES,
+        formatter_class=raw,
+    )
+    _add_refine_arguments(refine)
+    refine.set_defaults(run=_refine)
     models = commands.add_parser("models", parents=[common], help="list the checkpoints on this machine")
     models.set_defaults(run=_models)
     doctor = commands.add_parser(
@@ -105,7 +140,7 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", "-o", type=_output, required=True, metavar="OUT", help="result: .seg.nrrd, .nii.gz or .nrrd"
     )
-    parser.add_argument("--model", metavar="NAME|PATH", help="checkpoint (default: abdomen-ct-mini; see 'udfa models')")
+    _add_model_arguments(parser)
     parser.add_argument("--labels", type=_names, metavar="A,B", help="write only these labels (default: all)")
     parser.add_argument(
         "--uncertainty", type=_volume_output, metavar="FILE", help="also write the voxelwise uncertainty, 0 to 255"
@@ -113,6 +148,51 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="also write volumes (CSV) and an overview (PNG) there"
     )
+    parser.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
+    )
+    parser.add_argument("--no-cleanup", action="store_true", help="keep all components, not only each organ's largest")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
+
+
+def _add_refine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, metavar="INPUT", help="the volume that was segmented")
+    parser.add_argument(
+        "segmentation", type=Path, metavar="SEGMENTATION", help=".seg.nrrd, or a labelmap with its JSON beside it"
+    )
+    parser.add_argument(
+        "--click",
+        type=_click,
+        action="append",
+        required=True,
+        dest="clicks",
+        metavar="X,Y,Z,LABEL,+|-",
+        help="may be repeated",
+    )
+    parser.add_argument(
+        "--output", "-o", type=_output, required=True, metavar="OUT", help="result: .seg.nrrd, .nii.gz or .nrrd"
+    )
+    parser.add_argument(
+        "--coordinates",
+        choices=("ras", "ijk"),
+        default="ras",
+        help="ras: mm, as in Slicer; ijk: voxel indices from 0 (default: ras)",
+    )
+    parser.add_argument("--lock", type=_names, default=(), metavar="A,B", help="labels that must not change")
+    parser.add_argument(
+        "--carry",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="slices a correction may carry up and down (default: 4)",
+    )
+    parser.add_argument("--audit", type=Path, metavar="FILE", help="where to write the record (default: beside OUT)")
+    _add_model_arguments(parser)
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME|PATH", help="checkpoint (default: abdomen-ct-mini; see 'udfa models')")
     parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--precision",
@@ -121,13 +201,8 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format (default: auto)",
     )
     parser.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
-    )
-    parser.add_argument("--no-cleanup", action="store_true", help="keep all components, not only each organ's largest")
-    parser.add_argument(
         "--backbone-weights", type=Path, metavar="FILE", help="local DINOv2 weights, for checkpoints that need them"
     )
-    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
 
 
 def _output(text: str, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> Path:
@@ -153,6 +228,25 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps")
     return text
+
+
+def _click(text: str) -> tuple[tuple[float, float, float], str, bool]:
+    """Parse x,y,z,LABEL,+ into place, label and whether it is positive."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        x, y, z = (float(part) for part in parts[:3])
+        label, sign = parts[3:]
+        if sign not in ("+", "-") or not label or not all(map(math.isfinite, (x, y, z))):
+            raise ValueError
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form x,y,z,LABEL,+ or x,y,z,LABEL,-") from error
+    return (x, y, z), label, sign == "+"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
+    return int(text)
 
 
 def _positive(text: str) -> int:
@@ -183,6 +277,30 @@ def _segment(options: argparse.Namespace) -> int:
         outcome = run_segment(job, messages)
     finally:
         messages.close_line()
+    if not options.quiet:
+        print(outcome.summary())
+    return DONE
+
+
+def _refine(options: argparse.Namespace) -> int:
+    from udfa.messages import Messages
+    from udfa.refine import ClickRequest, RefineJob, run_refine
+
+    job = RefineJob(
+        input=options.input,
+        segmentation=options.segmentation,
+        output=options.output,
+        clicks=tuple(ClickRequest(*click) for click in options.clicks),
+        coordinates=options.coordinates,
+        lock=options.lock,
+        carry=options.carry,
+        audit=options.audit,
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        backbone_weights=options.backbone_weights,
+    )
+    outcome = run_refine(job, Messages(sys.stderr, options.quiet))
     if not options.quiet:
         print(outcome.summary())
     return DONE

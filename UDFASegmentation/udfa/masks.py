@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,13 +17,20 @@ Point = tuple[int, int]
 SpacingMm = tuple[float, float]
 """Pixel size (rows, columns)."""
 
+FEW_POINTS = 8
+"""So many distances are quicker computed one by one."""
+
 
 def distance_mm(shape: tuple[int, ...], points: Sequence[Point], spacing_mm: SpacingMm) -> NDArray[np.float64]:
     """Distance of each pixel from the nearest point. -> (H, W); infinite without points."""
-    image = np.zeros(shape, dtype=bool)
-    for point in points:
-        image[point] = True
-    return distance_to_mm(image, spacing_mm)
+    if len(points) > FEW_POINTS:
+        return distance_to_mm(seeds_at(shape, points), spacing_mm)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    squared = np.full(shape, np.inf)
+    for row, column in points:
+        candidate = ((rows - row) * spacing_mm[0]) ** 2 + ((columns - column) * spacing_mm[1]) ** 2
+        np.minimum(squared, candidate, out=squared)
+    return np.sqrt(squared)
 
 
 def distance_to_mm(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
@@ -36,8 +44,10 @@ def _distance_outside(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
     image.SetSpacing((spacing_mm[1], spacing_mm[0]))
     # The filter counts from the mask's border pixels, which lie inside it: outside pixels get centre distances.
-    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-    return np.maximum(sitk.GetArrayFromImage(distance).astype(np.float64), 0.0)
+    distance = sitk.SignedMaurerDistanceMapImageFilter()
+    distance.SetUseImageSpacing(True)
+    distance.SetSquaredDistance(False)
+    return np.maximum(_run(distance, image).astype(np.float64), 0.0)
 
 
 def dilated(mask: Mask, margin_mm: float, spacing_mm: SpacingMm) -> Mask:
@@ -54,7 +64,9 @@ def opened(mask: Mask, radius: tuple[int, int]) -> Mask:
         return mask
     padded = np.pad(mask, [(r, r) for r in radius], mode="edge")
     image = sitk.GetImageFromArray(padded.astype(np.uint8))
-    result = sitk.GetArrayFromImage(sitk.BinaryMorphologicalOpening(image, [radius[1], radius[0]]))
+    opening = sitk.BinaryMorphologicalOpeningImageFilter()
+    opening.SetKernelRadius([radius[1], radius[0]])
+    result = _run(opening, image)
     height, width = mask.shape
     return np.asarray(result[radius[0] : radius[0] + height, radius[1] : radius[1] + width] > 0)
 
@@ -62,7 +74,9 @@ def opened(mask: Mask, radius: tuple[int, int]) -> Mask:
 def parts(mask: Mask, diagonal: bool = True) -> NDArray[np.integer]:
     """Number the connected parts of a mask from 1, 8-connected or 4-connected; 0 outside."""
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image, diagonal)))
+    components = sitk.ConnectedComponentImageFilter()
+    components.SetFullyConnected(diagonal)
+    return _run(components, image)
 
 
 def touching(mask: Mask, seeds: Mask) -> Mask:
@@ -99,6 +113,12 @@ def deepest_point(mask: Mask) -> Point:
     depth = _distance_outside(padded, (1.0, 1.0))[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(row), int(column)
+
+
+def _run(process: Any, image: sitk.Image) -> NDArray[Any]:
+    """Run a filter of SimpleITK in this thread: for images this small, others would only be waited for."""
+    process.SetNumberOfThreads(1)
+    return np.asarray(sitk.GetArrayFromImage(process.Execute(image)))
 
 
 def pixels(length_mm: float, spacing_mm: float) -> int:

@@ -224,12 +224,12 @@ def check_outputs(job: SegmentJob) -> None:
     if job.uncertainty is not None:
         split_name(job.uncertainty, LABELMAP_SUFFIXES)
     files = job.output_files()
-    _check_distinct([job.input, *files])
+    check_distinct([job.input, *files])
     folders = {path.parent for path in files if path.parent != job.report}
     if job.report is not None:
         folders.add(job.report if job.report.exists() else job.report.parent)
     for folder in sorted(folders):
-        _check_folder(folder)
+        check_folder(folder)
     for path in files:
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
@@ -237,7 +237,8 @@ def check_outputs(job: SegmentJob) -> None:
         require_matplotlib()
 
 
-def _check_distinct(paths: Iterable[Path]) -> None:
+def check_distinct(paths: Iterable[Path]) -> None:
+    """Raise InvalidInputError if two paths are the same place."""
     seen: set[str] = set()
     for path in paths:
         place = os.path.normcase(path.resolve())
@@ -246,7 +247,8 @@ def _check_distinct(paths: Iterable[Path]) -> None:
         seen.add(place)
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise InvalidInputError unless a folder exists and can be written to."""
     if not folder.is_dir():
         raise InvalidInputError(f"The folder {folder} does not exist. Create it, or choose another place.")
     try:

@@ -1,0 +1,240 @@
+"""What `udfa refine` does: correct a stored segmentation by clicks, and write all outputs or none.
+
+The headless counterpart of the Segment Editor effect: the same session, the same rules, the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+import udfa
+from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras
+from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.errors import InvalidInputError
+from udfa.geometry import Volume
+from udfa.kept_segments import Composition, compose
+from udfa.messages import Messages
+from udfa.models import resolve_model
+from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
+from udfa.segment_command import check_distinct, check_folder
+from udfa.segmentation_file import LabelledVolume, stage_segmentation
+from udfa.segmentation_reader import Segmentation, read_segmentation
+from udfa.volume_io import read_volume, written_aside
+
+if TYPE_CHECKING:
+    from udfa.interaction import CorrectionSession, SessionOptions
+
+AUDIT_SUFFIX = ".audit.json"
+"""Ending of the record's name, after the stem of the segmentation's."""
+
+
+@dataclass(frozen=True)
+class ClickRequest:
+    """One click as the user gives it.
+
+    Attributes:
+        place: x, y, z: RAS in mm, or voxel indices I, J, K.
+        label: Name of the label.
+        positive: The place belongs to the label, or does not.
+    """
+
+    place: tuple[float, float, float]
+    label: str
+    positive: bool
+
+
+@dataclass(frozen=True)
+class RefineJob:
+    """One call of `udfa refine`."""
+
+    input: Path
+    """Volume file or DICOM folder."""
+    segmentation: Path
+    """`.seg.nrrd`, or a labelmap with its JSON."""
+    output: Path
+    """`.seg.nrrd`, or a labelmap `.nii.gz` or `.nrrd`; may be the segmentation itself."""
+    clicks: tuple[ClickRequest, ...]
+    coordinates: Literal["ras", "ijk"] = "ras"
+    lock: tuple[str, ...] = ()
+    """Names of the labels that must not change."""
+    carry: int = 4
+    """How many slices up and down a correction may be carried."""
+    audit: Optional[Path] = None
+    """Where to write the record; None puts it beside the output."""
+    model: Optional[str] = None
+    device: str = "auto"
+    precision: str = "auto"
+    backbone_weights: Optional[Path] = None
+
+    def audit_file(self) -> Path:
+        """Where the record goes."""
+        return self.audit or self.output.with_name(split_name(self.output)[0] + AUDIT_SUFFIX)
+
+    def output_files(self) -> list[Path]:
+        """Every file that the run will write."""
+        labels = [labels_file(self.output)] if split_name(self.output)[1] in LABELMAP_SUFFIXES else []
+        return [self.output, *labels, self.audit_file()]
+
+
+@dataclass(frozen=True)
+class RefineOutcome:
+    """What a finished run reports."""
+
+    edits: list[EditRecord]
+    files: list[Path]
+
+    def summary(self) -> str:
+        """Return a line per click, and what was written."""
+        lines = []
+        for edit in self.edits:
+            effect = ", ".join(f"{name} {e.voxels:+,} ({e.ml:+.2f} mL)" for name, e in edit.effect.items())
+            text = effect or edit.note
+            slices = f" in {len(edit.slices)} slice{'s' if len(edit.slices) > 1 else ''}" if edit.slices else ""
+            lines.append(f"{edit.number}: {edit.sign}{edit.label}: {text}{slices}, {edit.seconds * 1000:.0f} ms")
+        return "\n".join(lines + [f"Written: {path}" for path in self.files])
+
+
+def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
+    """Correct a segmentation and write the outputs; on failure or interruption nothing is written.
+
+    Raises:
+        UDFAError: Something about the files, the model, the clicks or the options.
+    """
+    check_job(job)
+    info = read_info(resolve_model(job.model))
+    locked = values_of(job.lock, info)
+    values = values_of([click.label for click in job.clicks], info)
+    if info.config.network.prompt_channels is None:
+        raise InvalidInputError(f"{info.name} takes no clicks: it has no prompt encoder. Choose another with --model.")
+    messages.note(f"Reading {job.input} and {job.segmentation}")
+    volume = read_volume(job.input)
+    positions = [voxel_of(click.place, job.coordinates, volume) for click in job.clicks]
+    segmentation = read_segmentation(job.segmentation)
+    composition = compose(segmentation, volume, info.labels)
+    messages.note(f"Loading {info.name} ({info.config.task})")
+    session, audit = open_session(job, info, volume, composition.labelmap)
+    session.lock(locked)
+    for click, position, value in zip(job.clicks, positions, values):
+        edit = session.click(position, value, click.positive)
+        if not edit.changed_voxels:
+            messages.warning(f"click {len(audit.edits)} changes nothing. {edit.note}")
+    write_outputs(job, session, composition, provenance(job, info, segmentation, audit))
+    return RefineOutcome(audit.edits, job.output_files())
+
+
+def open_session(
+    job: RefineJob, info: CheckpointInfo, volume: Volume, labelmap: NDArray[np.uint8]
+) -> tuple[CorrectionSession, Audit]:
+    """Load the checkpoint and start a session that keeps a record."""
+    from udfa.devices import make_plan
+    from udfa.inference import Segmenter
+    from udfa.interaction import CorrectionSession, SessionOptions
+
+    plan = make_plan(job.device, None, job.precision)
+    segmenter = Segmenter.from_checkpoint(load_checkpoint(info.path, job.backbone_weights), plan)
+    audit = Audit(volume, info.config.labels, ModelReference(info.name, info.content_sha256))
+    options: SessionOptions = SessionOptions(carry_slices=job.carry)
+    return CorrectionSession(segmenter, volume, labelmap, options, audit), audit
+
+
+def check_job(job: RefineJob) -> None:
+    """Check before the run that there is a click and that every output can be written.
+
+    Raises:
+        InvalidInputError: There is none, or an output cannot be written or would overwrite the image.
+    """
+    if not job.clicks:
+        raise InvalidInputError("There is no click. Give at least one, such as --click 10.5,-20,310,liver,+")
+    if job.carry < 0:
+        raise InvalidInputError(f"The number of slices to carry is {job.carry}, but must be at least 0.")
+    files = job.output_files()
+    check_distinct([job.input, *files])
+    check_distinct([job.segmentation, job.audit_file()])
+    for folder in sorted({path.parent for path in files}):
+        check_folder(folder)
+    for path in files:
+        if path.is_dir():
+            raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+
+
+def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:
+    """Return the values of labels by name.
+
+    Raises:
+        InvalidInputError: The model lacks one of them.
+    """
+    known = {name: value for value, name in enumerate(info.config.labels, start=1)}
+    unknown = sorted({name for name in names if name not in known})
+    if unknown:
+        raise InvalidInputError(
+            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}."
+        )
+    return [known[name] for name in names]
+
+
+def voxel_of(
+    place: tuple[float, float, float], coordinates: Literal["ras", "ijk"], volume: Volume
+) -> tuple[int, int, int]:
+    """Return the voxel (D, H, W) that a place lies in.
+
+    Raises:
+        InvalidInputError: It is outside the volume, or an index is no whole number.
+    """
+    ijk = np.asarray(place, dtype=np.float64)
+    if coordinates == "ras":
+        ijk = (np.linalg.inv(ijk_to_ras(volume)) @ [*place, 1.0])[:3]
+    elif not np.array_equal(ijk, np.rint(ijk)):
+        raise InvalidInputError(
+            f"The indices {place} are no whole numbers. For positions in mm, use --coordinates ras."
+        )
+    i, j, k = (int(index) for index in np.rint(ijk))
+    size = tuple(reversed(volume.array.shape))
+    if not all(0 <= index < length for index, length in zip((i, j, k), size)):
+        raise InvalidInputError(
+            f"The click at {place} ({coordinates.upper()}) is voxel ({i}, {j}, {k}), outside the volume of {size} "
+            f"voxels. Check --coordinates (ras: mm, as Slicer's Data Probe shows; ijk: indices from 0)."
+        )
+    return (k, j, i)
+
+
+def provenance(job: RefineJob, info: CheckpointInfo, segmentation: Segmentation, audit: Audit) -> dict[str, Any]:
+    """Return what is recorded with the result; what was recorded before is kept inside."""
+    return {
+        "software": f"udfa {udfa.__version__}",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "input": job.input.name,
+        "checkpoint": {
+            "name": info.name,
+            "task": info.config.task,
+            "content_sha256": info.content_sha256,
+            "licence": info.licence,
+            "intended_use": info.intended_use,
+        },
+        "corrections": {
+            "segmentation": job.segmentation.name,
+            "clicks": len(audit.edits),
+            "changed_voxels": sum(edit.changed_voxels for edit in audit.edits),
+            "record": job.audit_file().name,
+        },
+        "before": dict(segmentation.provenance),
+    }
+
+
+def write_outputs(
+    job: RefineJob, session: CorrectionSession, composition: Composition, record: Mapping[str, Any]
+) -> None:
+    """Write segmentation and record; all or nothing."""
+    content = LabelledVolume(session.labelmap, composition.reference, composition.labels, record)
+    with ExitStack() as stack:
+        stage_segmentation(stack, job.output, content)
+        if session.audit is not None:
+            aside = stack.enter_context(written_aside(job.audit_file()))
+            aside.write_text(session.audit.to_json(), encoding="utf-8")
