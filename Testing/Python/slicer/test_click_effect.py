@@ -1,0 +1,423 @@
+"""UDFA Click on Slicer's own Segment Editor logic: clicks, masks, overwrite modes, undo, locks, queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+import vtk
+
+from headless.samples import add_transform, add_volume, fake_result, ijk_to_ras
+from udfa.audit import read_audit
+from udfa.labels import describe
+from UDFASegmentationLib.Contracts import LoadedModel
+from UDFASegmentationLib.SegmentationWriter import writeResult
+
+LABELS = ("liver", "spleen", "stomach")
+LIVER, SPLEEN = 1, 2
+SHAPE = (6, 32, 32)
+MATRIX = ijk_to_ras((1.0, 1.0, 2.0), np.diag([-1.0, -1.0, 1.0]), (10.0, 20.0, -5.0))
+"""Axes to left, posterior, superior, as in most CT; pixels of 1 mm, slices of 2 mm."""
+
+
+def image() -> np.ndarray:
+    """Liver of 60 HU in columns 4-15, spleen of 120 HU in columns 16-25, both in rows 8-23; fat around."""
+    hu = np.full(SHAPE, -100, np.int16)
+    hu[1:5, 8:24, 4:16] = 60
+    hu[1:5, 8:24, 16:26] = 120
+    return hu
+
+
+def truth() -> np.ndarray:
+    return np.select([image() == 60, image() == 120], [LIVER, SPLEEN]).astype(np.uint8)
+
+
+def half_liver() -> np.ndarray:
+    """The liver without its columns 10-15."""
+    labelmap = truth()
+    labelmap[:, :, 10:16] = 0
+    return labelmap
+
+
+def greedy_spleen() -> np.ndarray:
+    """The spleen has the liver's columns 10-15."""
+    labelmap = truth()
+    labelmap[:, :, 10:16][labelmap[:, :, 10:16] == LIVER] = SPLEEN
+    return labelmap
+
+
+@pytest.fixture(scope="module")
+def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from doubles.harness import installed
+    from doubles.scripted_effect import effectModules
+
+    with installed(tmp_path_factory.mktemp("settings")), effectModules():
+        yield
+
+
+class Bench:
+    """A volume, a segmentation, the editor with the tool, and a user who clicks on voxels."""
+
+    def __init__(self, labelmap: np.ndarray, matrix: np.ndarray = MATRIX, opinion: Any = None) -> None:
+        from doubles.scripted_effect import Editor, Layout, ViewWidget
+        from fakes.clicks import FakeSegmenter, by_intensity
+        from UDFASegmentationLib.ClickEffect import ClickEffect
+        from UDFASegmentationLib.ClickModels import ClickServices
+        from UDFASegmentationLib.Settings import Preferences
+
+        self.segmenter = FakeSegmenter(opinion or by_intensity((40, 90, LIVER), (100, 150, SPLEEN)))
+        self.labels = tuple(describe(name) for name in LABELS)
+        model = LoadedModel(self.segmenter, self.labels, "fake", "0123abcd")
+        self.volume = add_volume(image(), matrix)
+        self.segmentation = writeResult(self.volume, fake_result(labelmap), model)
+        info = SimpleNamespace(labels=self.labels, config=self.segmenter.config, content_sha256="0123abcd")
+        self.entries = [SimpleNamespace(path=Path("fake.safetensors"), info=info, name="fake")]
+        self.gate = threading.Event()
+        self.gate.set()
+
+        def load(path: Path, preferences: Any) -> LoadedModel:
+            self.gate.wait(10)
+            return model
+
+        class Effect(ClickEffect):
+            services = ClickServices(lambda: self.entries, load, Preferences)
+
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+        node.SetLayoutName("Red")
+        node.SetDimensions(32, 32, 1)
+        node.SetFieldOfView(32, 32, 2)
+        self.widget = ViewWidget(node, vtk.vtkGenericRenderWindowInteractor())
+        slicer.app._layoutManager = Layout(self.widget)
+        self.editor = Editor(self.segmentation, self.volume, Effect)
+        self.editor.select("liver")
+        self.effect = self.editor.effect
+        self.editor.observe(self.widget)
+        self.editor.activate()
+
+    @property
+    def controller(self) -> Any:
+        return self.effect.controller
+
+    @property
+    def prompts(self) -> list[tuple[tuple[int, int, int], int, bool]]:
+        return [(click.position, click.value, click.positive) for click in self.controller.clicks]
+
+    def labelmaps(self) -> dict[str, np.ndarray]:
+        """Every segment on the volume's grid, read by Slicer's own function."""
+        return {
+            segment_id: slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment_id, self.volume) > 0
+            for segment_id in self.segmentation.GetSegmentation().GetSegmentIDs()
+        }
+
+    def ras(self, voxel: tuple[int, int, int]) -> tuple[float, float, float]:
+        from UDFASegmentationLib.ClickGrid import clickGrid
+
+        return clickGrid(self.volume, self.segmentation).positionOf(voxel)
+
+    def click(self, *voxels: tuple[int, int, int], positive: bool = True) -> str:
+        """Click at voxels (several make a stroke), wait for the answer, and return the status."""
+        self.controller.carrySlices = self.editor.host.integerParameter("CarrySlices")
+        self.controller.click([self.ras(voxel) for voxel in voxels], positive)
+        self.settle()
+        return self.controller.status
+
+    def settle(self, seconds: float = 20.0) -> None:
+        self.until(lambda: not self.controller.busy and not self.effect._timer.isActive(), seconds)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"Still waiting: {self.controller.status}"
+            slicer.app.processEvents()
+
+    def undo(self) -> None:
+        self.editor.logic.Undo()
+        self.settle()
+
+    def redo(self) -> None:
+        self.editor.logic.Redo()
+        self.settle()
+
+
+@pytest.fixture
+def make(_modules: None, scene: Any) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def create(*arguments: Any, **named: Any) -> Bench:
+        benches.append(Bench(*arguments, **named))
+        return benches[-1]
+
+    yield create
+    for bench in benches:
+        bench.editor.close()
+
+
+def count(mask: np.ndarray) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def test_a_click_adds_the_missing_half_of_the_liver_in_its_slice(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    before = bench.labelmaps()
+    bench.click((2, 15, 12))
+    after = bench.labelmaps()
+    # 16 rows x 6 columns.
+    assert count(after["liver"] & ~before["liver"]) == 96
+    assert (after["liver"][2] == (truth()[2] == LIVER)).all()
+    assert (after["liver"][[0, 1, 3, 4, 5]] == before["liver"][[0, 1, 3, 4, 5]]).all()
+    assert (after["spleen"] == before["spleen"]).all()
+    assert bench.editor.host.calls == ["saveStateForUndo", "modifySegmentByLabelmap"]
+
+
+def test_carrying_fills_the_neighbouring_slices_too(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
+
+
+def test_a_negative_click_gives_the_voxels_to_the_neighbour_whose_they_are(make):
+    bench = make(greedy_spleen())
+    bench.editor.select("spleen")
+    bench.click((2, 15, 12), positive=False)
+    after = bench.labelmaps()
+    assert after["liver"][2, 15, 12]
+    assert not after["spleen"][2, 15, 12]
+    assert not (after["liver"] & after["spleen"]).any()
+
+
+def test_undo_and_redo_of_the_editor_restore_segments_and_prompts(make):
+    bench = make(half_liver())
+    start = bench.labelmaps()
+    bench.click((2, 15, 12))
+    end = bench.labelmaps()
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+    bench.undo()
+    assert all((bench.labelmaps()[name] == start[name]).all() for name in start)
+    assert bench.prompts == []
+    bench.redo()
+    assert all((bench.labelmaps()[name] == end[name]).all() for name in end)
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+
+
+def test_one_click_is_one_step_of_undo_even_when_two_segments_change(make):
+    bench = make(greedy_spleen())
+    start = bench.labelmaps()
+    bench.click((2, 15, 12))
+    assert count(bench.labelmaps()["spleen"]) < count(start["spleen"])
+    bench.undo()
+    assert all((bench.labelmaps()[name] == start[name]).all() for name in start)
+    assert not bench.editor.logic.CanUndo()
+
+
+@pytest.mark.parametrize("mode", ["EditAllowedOutsideVisibleSegments", "EditAllowedOutsideAllSegments"])
+def test_with_masking_outside_segments_no_neighbour_loses_a_voxel(make, mode):
+    bench = make(greedy_spleen())
+    bench.editor.node.SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, mode))
+    before = bench.labelmaps()
+    status = bench.click((2, 15, 12))
+    after = bench.labelmaps()
+    assert "outside the region that may be edited" in status
+    assert all((after[name] == before[name]).all() for name in before)
+    assert bench.editor.host.calls == []
+
+
+def test_masking_inside_a_segment_keeps_the_change_inside_it(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    fence = np.zeros(SHAPE, np.uint8)
+    fence[:, :, 8:13] = 1
+    extra = slicer.vtkSegment()
+    extra.SetName("Fence")
+    segmentation = bench.segmentation.GetSegmentation()
+    segmentation.AddSegment(extra, "fence")
+    from UDFASegmentationLib.VolumeConversion import orientedImage
+
+    box = tuple(slice(0, n) for n in SHAPE)
+    slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
+        orientedImage(fence, box, bench.volume), bench.segmentation, "fence", 0
+    )
+    bench.segmentation.GetDisplayNode().SetSegmentVisibility("fence", False)
+    bench.editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    bench.editor.node.SetMaskSegmentID("fence")
+    before = bench.labelmaps()
+    bench.click((2, 15, 14))
+    assert (bench.labelmaps()["liver"] == before["liver"]).all()
+
+
+def test_the_intensity_mask_is_respected(make):
+    bench = make(half_liver())
+    bench.editor.node.SourceVolumeIntensityMaskOn()
+    bench.editor.node.SetSourceVolumeIntensityMaskRange(100.0, 200.0)
+    before = bench.labelmaps()
+    assert "outside the region" in bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == before["liver"]).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "hidden", "keeps"),
+    [
+        ("OverwriteAllSegments", False, False),
+        ("OverwriteAllSegments", True, False),
+        ("OverwriteVisibleSegments", False, False),
+        ("OverwriteVisibleSegments", True, True),
+        ("OverwriteNone", False, True),
+    ],
+)
+def test_the_overwrite_mode_says_whether_the_neighbour_keeps_what_the_liver_takes(make, mode, hidden, keeps):
+    bench = make(greedy_spleen())
+    bench.editor.node.SetOverwriteMode(getattr(slicer.vtkMRMLSegmentEditorNode, mode))
+    bench.segmentation.GetDisplayNode().SetSegmentVisibility("spleen", not hidden)
+    before = bench.labelmaps()
+    bench.click((2, 15, 12))
+    after = bench.labelmaps()
+    assert after["liver"][2, 15, 12]
+    assert bool(after["spleen"][2, 15, 12]) is keeps
+    assert (count(after["spleen"]) == count(before["spleen"])) is keeps
+    bench.undo()
+    assert all((bench.labelmaps()[name] == before[name]).all() for name in before)
+    assert bench.prompts == []
+
+
+def test_a_locked_neighbour_loses_nothing_and_a_locked_segment_takes_no_click(make):
+    bench = make(greedy_spleen())
+    before = bench.labelmaps()
+    bench.effect.options.lockOthers.click()
+    assert bench.segmentation.GetSegmentation().GetSegment("spleen").HasTag("UDFA.Locked")
+    bench.click((2, 15, 12))
+    assert (bench.labelmaps()["spleen"] == before["spleen"]).all()
+    bench.editor.select("spleen")
+    assert bench.effect.options.locked.checked
+    assert "locked" in bench.click((2, 15, 5))
+    assert all((bench.labelmaps()[name] == before[name]).all() for name in before)
+
+
+def test_what_was_painted_by_hand_between_clicks_is_kept(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.click((2, 15, 12))
+    paint = np.zeros((1, 3, 3), np.uint8) + 1
+    from UDFASegmentationLib.ClickGrid import clickGrid
+
+    box = (slice(3, 4), slice(2, 5), slice(2, 5))
+    modifier = clickGrid(bench.volume, bench.segmentation).modifier(paint.astype(bool), box)
+    bench.editor.logic.SaveStateForUndo()
+    add = bench.editor.logic.ModificationModeAdd
+    bench.editor.logic.ModifySegmentByLabelmap(bench.segmentation, "liver", modifier, add, True, False)
+    bench.click((3, 15, 12))
+    liver = bench.labelmaps()["liver"]
+    assert liver[3, 2:5, 2:5].all()
+    assert liver[3, 15, 12]
+    bench.undo()
+    assert not bench.labelmaps()["liver"][3, 15, 12]
+    assert bench.labelmaps()["liver"][3, 2:5, 2:5].all()
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+
+
+def test_a_stroke_is_one_edit_and_one_step_of_undo(make):
+    bench = make(half_liver())
+    bench.click((2, 10, 12), (2, 14, 12), (2, 20, 12))
+    assert bench.editor.host.calls.count("saveStateForUndo") == 1
+    audit = read_audit(bench.segmentation.GetAttribute("UDFA.Audit"))
+    assert [edit.kind for edit in audit.edits] == ["scribble"]
+    bench.undo()
+    assert bench.prompts == []
+
+
+def test_the_record_of_clicks_tells_place_effect_and_what_was_undone(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.click((2, 15, 12))
+    bench.undo()
+    (edit,) = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert (edit.label, edit.sign, edit.changed_voxels, edit.undone) == ("liver", "+", 96, True)
+    assert edit.clicks[0].ras_mm == pytest.approx((-2.0, 5.0, -1.0))
+    # 96 voxels of 2 mm3.
+    assert edit.effect["liver"].ml == pytest.approx(0.192)
+
+
+def test_of_the_clicks_made_during_a_click_the_last_one_is_answered(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.effect.controller.carrySlices = 0
+    bench.gate.clear()
+    for slice_index in (1, 2, 3):
+        bench.controller.click([bench.ras((slice_index, 15, 12))], True)
+    bench.gate.set()
+    bench.until(lambda: len(bench.prompts) == 2)
+    assert [position[0] for position, _, _ in bench.prompts] == [1, 3]
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_putting_the_tool_away_or_closing_the_scene_during_a_click_is_safe(make, closing):
+    bench = make(half_liver())
+    before = bench.labelmaps()
+    bench.gate.clear()
+    bench.controller.click([bench.ras((2, 15, 12))], True)
+    if closing:
+        slicer.mrmlScene.Clear(False)
+    else:
+        bench.editor.deactivate()
+    bench.gate.set()
+    for _ in range(20):
+        slicer.app.processEvents()
+        time.sleep(0.01)
+    assert bench.editor.host.calls == []
+    if not closing:
+        assert (bench.labelmaps()["liver"] == before["liver"]).all()
+        bench.editor.activate()
+        bench.click((2, 15, 12))
+        assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
+        assert bench.prompts == [((2, 15, 12), LIVER, True)]
+
+
+def test_a_failure_of_the_network_is_told_and_changes_nothing(make):
+    bench = make(half_liver())
+    before = bench.labelmaps()
+    bench.segmenter.errors = [ValueError("network broken")]
+    assert "network broken" in bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == before["liver"]).all()
+    bench.click((2, 15, 12))
+    assert bench.labelmaps()["liver"][2, 15, 12]
+
+
+def test_oblique_volumes_under_a_transform_are_corrected_at_the_clicked_place(make):
+    angle = np.radians(20.0)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
+    bench = make(half_liver(), ijk_to_ras((1.0, 1.0, 2.0), turn @ np.diag([-1.0, -1.0, 1.0]), (3.0, 4.0, 5.0)))
+    shift = add_transform(ijk_to_ras((1.0, 1.0, 1.0), turn, (30.0, -20.0, 10.0)))
+    bench.segmentation.SetAndObserveTransformNodeID(shift.GetID())
+    bench.volume.SetAndObserveTransformNodeID(shift.GetID())
+    bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
+
+
+def test_where_no_model_knows_the_segment_the_effect_says_why(make):
+    bench = make(half_liver())
+    segment = bench.segmentation.GetSegmentation().GetSegment("liver")
+    segment.SetName("Tumour")
+    segment.SetTerminology("")
+    segmentation = bench.segmentation.GetSegmentation()
+    segmentation.ChangeSegmentID("liver", "tumour") if hasattr(segmentation, "ChangeSegmentID") else None
+    bench.editor.select("tumour" if segmentation.GetSegment("tumour") else "liver")
+    if segmentation.GetSegment("tumour"):
+        assert "'Tumour' is not one of the structures" in bench.effect.options.status.text
+    bench.entries.clear()
+    bench.effect.updateGUIFromMRML()
+    assert "No installed model takes clicks" in bench.effect.options.status.text
+    assert "No installed model" in bench.click((2, 15, 12))
+
+
+def test_segmentations_on_another_grid_are_refused_with_a_reason(make):
+    bench = make(half_liver())
+    other = add_volume(np.zeros((6, 20, 20), np.int16), ijk_to_ras((1.7, 1.7, 2.0)))
+    bench.editor.node.SetAndObserveSourceVolumeNode(other)
+    assert "are not those of the volume" in bench.effect.unavailable()

@@ -1,0 +1,205 @@
+"""The Segment Editor effect "UDFA Click": what Slicer calls, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Optional
+
+import qt
+import slicer
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+
+from udfa.errors import UDFAError
+from UDFASegmentationLib.ClickController import ClickController
+from UDFASegmentationLib.ClickMarkers import ClickMarkers
+from UDFASegmentationLib.ClickModels import ClickServices, slicerServices
+from UDFASegmentationLib.ClickOptions import CARRY_SLICES, DEFAULT_CARRY_SLICES, ClickOptions
+from UDFASegmentationLib.ClickStroke import ClickStroke
+
+NAME = "UDFA Click"
+ICON = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "UDFAClick.png"
+
+FOLLOW_DELAY_MS = 150
+"""Changes made elsewhere are looked at when none has come for this long."""
+
+
+class ClickEffect(AbstractScriptedSegmentEditorEffect):
+    """Corrects the selected segment by clicks and strokes in slice views."""
+
+    services: ClassVar[Optional[ClickServices]] = None
+    """Shared by all editors, so that the network is loaded once; None until the effect is first used."""
+
+    def __init__(self, scriptedEffect: Any) -> None:
+        scriptedEffect.name = NAME
+        scriptedEffect.title = _("UDFA Click")
+        scriptedEffect.perSegment = True
+        scriptedEffect.requireSegments = True
+        AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
+        self.controller: Optional[ClickController] = None
+        self.options: Optional[ClickOptions] = None
+        self._markers = ClickMarkers(scriptedEffect)
+        self._stroke = ClickStroke()
+        self._observed: list[tuple[Any, int]] = []
+        self._timer: Optional[Any] = None
+
+    def icon(self) -> Any:
+        """Return the icon, of which Slicer also makes the cursor."""
+        return qt.QIcon(str(ICON))
+
+    def helpText(self) -> str:
+        """Return what the help box shows."""
+        return _(
+            "<html>Corrects the selected segment by clicks in slice views, with the network that segmented it.<br>"
+            "<b>Left click</b>: this place belongs to the segment.<br>"
+            "<b>Ctrl</b> (Mac: Cmd) <b>+ left click</b>: it does not.<br>"
+            "<b>Drag</b>: the same along a stroke.<p>"
+            "Masking, overwrite mode and undo are those of the Segment Editor. "
+            "Locked segments are never changed.</html>"
+        )
+
+    def setupOptionsFrame(self) -> None:
+        """Make the widgets."""
+        self.options = ClickOptions(self.scriptedEffect, self.updateMRMLFromGUI)
+
+    def setMRMLDefaults(self) -> None:
+        """Set the parameters that are not set."""
+        self.scriptedEffect.setParameterDefault(CARRY_SLICES, DEFAULT_CARRY_SLICES)
+
+    def updateGUIFromMRML(self) -> None:
+        """Show the parameters, and whether clicks are possible."""
+        if self.options is None:
+            return
+        reason = self.unavailable()
+        status = reason or ("" if self.controller is None else self.controller.status)
+        self.options.update(status, not reason)
+
+    def updateMRMLFromGUI(self) -> None:
+        """Store what the user changed."""
+        if self.options is not None and self.scriptedEffect.parameterSetNode() is not None:
+            self.options.store()
+            self.updateGUIFromMRML()
+
+    def activate(self) -> None:
+        """The user takes the tool."""
+        if self.controller is None:
+            cls = type(self)
+            if cls.services is None:
+                ClickEffect.services = slicerServices()
+            self.controller = ClickController(self.scriptedEffect, cls.services, self._refresh)
+        if self._timer is None:
+            self._timer = qt.QTimer()
+            self._timer.setSingleShot(True)
+            self._timer.setInterval(FOLLOW_DELAY_MS)
+            self._timer.connect("timeout()", self._follow)
+        self._observe()
+        self._timer.start()
+        self._refresh()
+
+    def deactivate(self) -> None:
+        """The user puts the tool away; a click under way is dropped."""
+        self._stroke.cancel()
+        if self._timer is not None:
+            self._timer.stop()
+        if self.controller is not None:
+            self.controller.stop()
+        self._stopObserving()
+        self._markers.clear()
+
+    def cleanup(self) -> None:
+        """The editor goes away."""
+        self.deactivate()
+        if self.controller is not None:
+            self.controller.shutdown()
+            self.controller = None
+
+    def unavailable(self) -> str:
+        """Return why clicks are not possible, empty if they are."""
+        if self.controller is None:
+            return ""
+        try:
+            self.controller.target()
+        except UDFAError as error:
+            return str(error)
+        return ""
+
+    def processInteractionEvents(self, callerInteractor: Any, eventId: int, viewWidget: Any) -> bool:
+        """Take left clicks and strokes in slice views; True keeps the event from others."""
+        if self.controller is None or viewWidget.className() != "qMRMLSliceWidget":
+            return False
+        if eventId == vtk.vtkCommand.LeftButtonPressEvent and not self._mayStart(callerInteractor):
+            return False
+        xy = callerInteractor.GetEventPosition()
+        taken = self._stroke.take(callerInteractor, eventId, viewWidget, self.xyToRas(xy, viewWidget))
+        finished = self._stroke.finished()
+        if finished is not None:
+            self.controller.carrySlices = self.scriptedEffect.integerParameter(CARRY_SLICES)
+            self.controller.click(*finished)
+        return taken
+
+    def processViewNodeEvents(self, callerViewNode: Any, eventId: int, viewWidget: Any) -> None:
+        """A view moved: its marks move with it."""
+        if self.controller is not None and callerViewNode.IsA("vtkMRMLSliceNode") and self.scriptedEffect.active():
+            self._markers.show(viewWidget, self.controller.clicks, self.controller.grid)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        """Another volume: the clicks on the former one are over."""
+        if self.controller is not None:
+            self.controller.forget()
+            self._refresh()
+
+    def layoutChanged(self) -> None:
+        """Views came or went."""
+        self._markers.clear()
+        self._refresh()
+
+    def interactionNodeModified(self, interactionNode: Any) -> None:
+        """Stay active when the mouse mode changes, as other effects that handle the left button do not."""
+        if interactionNode.GetCurrentInteractionMode() != interactionNode.ViewTransform:
+            self.scriptedEffect.selectEffect("")
+
+    def _mayStart(self, interactor: Any) -> bool:
+        """Shift and Alt belong to the view's own actions; a hidden segment needs the user's word."""
+        if interactor.GetShiftKey() or interactor.GetAltKey():
+            return False
+        return bool(self.scriptedEffect.confirmCurrentSegmentVisible())
+
+    def _refresh(self) -> None:
+        self.updateGUIFromMRML()
+        if self.controller is None or not self.scriptedEffect.active():
+            return
+        layout = slicer.app.layoutManager()
+        for name in layout.sliceViewNames() if layout is not None else ():
+            self._markers.show(layout.sliceWidget(name), self.controller.clicks, self.controller.grid)
+
+    def _observe(self) -> None:
+        """Listen to the segmentation, for undo and other tools, and to the scene."""
+        self._stopObserving()
+        editor = self.scriptedEffect.parameterSetNode()
+        node = None if editor is None else editor.GetSegmentationNode()
+        if node is not None:
+            segmentation = node.GetSegmentation()
+            for event in (segmentation.SourceRepresentationModified, segmentation.SegmentModified):
+                self._observed.append((segmentation, segmentation.AddObserver(event, self._onSegments)))
+        scene = slicer.mrmlScene
+        self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, self._onSceneCloses)))
+
+    def _stopObserving(self) -> None:
+        for thing, tag in self._observed:
+            thing.RemoveObserver(tag)
+        self._observed.clear()
+
+    def _onSegments(self, caller: Any, event: Any) -> None:
+        if self._timer is not None:
+            self._timer.start()
+
+    def _onSceneCloses(self, caller: Any, event: Any) -> None:
+        self._stroke.cancel()
+        if self.controller is not None:
+            self.controller.forget()
+        self._markers.clear()
+
+    def _follow(self) -> None:
+        if self.controller is not None:
+            self.controller.catchUp()

@@ -1,0 +1,198 @@
+"""The source volume's voxel grid in the space of a segmentation: reading segments from it, writing modifiers on it.
+
+Arrays are (D, H, W) = numpy KJI on the volume's grid. Positions in the world are RAS in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from vtk.util import numpy_support
+
+from udfa.errors import InvalidInputError
+from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from udfa.history import Box
+    from udfa.interaction import Position
+
+TOLERANCE = 1e-3
+"""Largest deviation, in voxels per voxel and in voxels, that still counts as the same grid."""
+
+
+@dataclass(frozen=True)
+class ClickGrid:
+    """The grid of a source volume, for a segmentation whose own grid is the same up to a shift by whole voxels.
+
+    Attributes:
+        volumeNode: The source volume.
+        segmentationNode: The edited segmentation.
+        shape: (D, H, W) of the volume.
+    """
+
+    volumeNode: Any
+    segmentationNode: Any
+    shape: tuple[int, int, int]
+
+    def voxelAt(self, ras: tuple[float, float, float]) -> Optional[Position]:
+        """Return the voxel (D, H, W) at a position in the world, None outside the volume."""
+        local = [0.0, 0.0, 0.0]
+        self.volumeNode.TransformPointFromWorld(ras, local)
+        i, j, k, _ = np.linalg.inv(imageToNodeMatrix(self.volumeNode)) @ [*local, 1.0] - [*self._first(), 0]
+        d, h, w = (int(np.floor(x + 0.5)) for x in (k, j, i))
+        inside = all(0 <= p < n for p, n in zip((d, h, w), self.shape))
+        return (d, h, w) if inside else None
+
+    def positionOf(self, voxel: Position) -> tuple[float, float, float]:
+        """Return the centre of a voxel (D, H, W) in the world."""
+        ijk = np.asarray(voxel[::-1]) + self._first()
+        local = (imageToNodeMatrix(self.volumeNode) @ [*ijk, 1.0])[:3]
+        world = [0.0, 0.0, 0.0]
+        self.volumeNode.TransformPointToWorld(tuple(local), world)
+        return (world[0], world[1], world[2])
+
+    def readLabelmap(self, values: Mapping[str, int]) -> NDArray[np.uint8]:
+        """Return segments as one labelmap; where segments overlap, the one that comes last wins.
+
+        Args:
+            values: Label value by segment ID, in the order of writing.
+        """
+        labelmap = np.zeros(self.shape, dtype=np.uint8)
+        if not values:
+            return labelmap
+        segmentIDs, labelValues = vtk.vtkStringArray(), vtk.vtkIntArray()
+        for segmentID, value in values.items():
+            segmentIDs.InsertNextValue(segmentID)
+            labelValues.InsertNextValue(value)
+        merged = slicer.vtkOrientedImageData()
+        extentMode = slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+        if not self.segmentationNode.GenerateMergedLabelmapForAllSegments(
+            merged, extentMode, self._emptyImage(), segmentIDs, labelValues
+        ):
+            raise InvalidInputError(f"Slicer could not read the segments of '{self.segmentationNode.GetName()}'.")
+        return imageArray(merged).astype(np.uint8)
+
+    def fillFrom(self, image: Any, array: NDArray[np.uint8]) -> None:
+        """Copy the part of an image on the segmentation's grid that lies inside the volume into an array on its grid.
+
+        Args:
+            image: vtkOrientedImageData in the segmentation's space.
+            array: (D, H, W); keeps its values outside the image.
+        """
+        if image.IsEmpty():
+            return
+        shift = _shift(self._emptyImage(), image)
+        if shift is None:
+            raise InvalidInputError(f"The mask for '{self.segmentationNode.GetName()}' is not on the volume's grid.")
+        extent = np.asarray(image.GetExtent()).reshape(3, 2)
+        low = extent[:, 0] - shift - self._first()
+        start = np.maximum(low, 0)
+        stop = np.minimum(low + extent[:, 1] - extent[:, 0] + 1, self.shape[::-1])
+        if (stop <= start).any():
+            return
+        target = tuple(slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1]))
+        source = tuple(slice(int(a), int(b)) for a, b in zip((start - low)[::-1], (stop - low)[::-1]))
+        array[target] = imageArray(image)[source]
+
+    def modifier(self, mask: NDArray[np.bool_], box: Box) -> Any:
+        """Return voxels of a box as an image for the Segment Editor, in the segmentation's space.
+
+        Args:
+            mask: (D, H, W) of the box, the voxels to modify.
+            box: Where it lies in the volume.
+        """
+        image = slicer.vtkOrientedImageData()
+        k, j, i = (slice(part.start + first, part.stop + first) for part, first in zip(box, reversed(self._first())))
+        image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
+        voxels = np.ascontiguousarray(mask, dtype=np.uint8).ravel()
+        image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(voxels, deep=True))
+        matrix = vtk.vtkMatrix4x4()
+        self._emptyImage().GetImageToWorldMatrix(matrix)
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+        return image
+
+    def _first(self) -> NDArray[np.int64]:
+        return np.asarray(self.volumeNode.GetImageData().GetExtent()[::2])
+
+    def _emptyImage(self) -> Any:
+        """The volume's geometry in the segmentation's space, without voxels."""
+        return _geometry(self.volumeNode, self.segmentationNode)
+
+
+def clickGrid(volumeNode: Any, segmentationNode: Any) -> ClickGrid:
+    """Return the grid on which clicks work.
+
+    Raises:
+        InvalidInputError: The segmentation's voxels are not those of the volume.
+    """
+    geometry = _geometry(volumeNode, segmentationNode)
+    name, volume = segmentationNode.GetName(), volumeNode.GetName()
+    serialised = segmentationNode.GetSegmentation().GetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    )
+    if serialised:
+        own = slicer.vtkOrientedImageData()
+        slicer.vtkSegmentationConverter.DeserializeImageGeometry(serialised, own, False)
+        if _shift(geometry, own) is None:
+            raise InvalidInputError(
+                f"The voxels of '{name}' are not those of the volume '{volume}', so clicks would blur its borders. "
+                f"Choose the volume on which it was made as source volume, or give the segmentation the geometry of "
+                f"this one (button 'Specify geometry' in the Segment Editor)."
+            )
+    d, h, w = (int(n) for n in reversed(volumeNode.GetImageData().GetDimensions()))
+    return ClickGrid(volumeNode, segmentationNode, (d, h, w))
+
+
+def imageArray(image: Any) -> NDArray[np.generic]:
+    """Return an image's voxels as a (D, H, W) view."""
+    shape = tuple(reversed(image.GetDimensions()))
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+
+
+def _geometry(volumeNode: Any, segmentationNode: Any) -> Any:
+    """A volume's geometry in a segmentation's space, as an image without voxels.
+
+    Raises:
+        InvalidInputError: The transform between them bends or shears the grid.
+    """
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(volumeNode.GetImageData().GetExtent())
+    between = vtk.vtkMatrix4x4()
+    source, target = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, between):
+        raise InvalidInputError(_bent(volumeNode, segmentationNode))
+    matrix = slicer.util.arrayFromVTKMatrix(between) @ imageToNodeMatrix(volumeNode)
+    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > TOLERANCE:
+        raise InvalidInputError(_bent(volumeNode, segmentationNode))
+    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    return image
+
+
+def _bent(volumeNode: Any, segmentationNode: Any) -> str:
+    return (
+        f"The transform between the volume '{volumeNode.GetName()}' and '{segmentationNode.GetName()}' bends or shears "
+        f"the voxels. Put both under the same transform, or harden it on both."
+    )
+
+
+def _shift(grid: Any, image: Any) -> Optional[NDArray[np.int64]]:
+    """Return the I, J, K of an image that lie at the grid's 0, 0, 0; None if the voxels do not coincide."""
+    matrices = []
+    for one in (grid, image):
+        matrix = vtk.vtkMatrix4x4()
+        one.GetImageToWorldMatrix(matrix)
+        matrices.append(slicer.util.arrayFromVTKMatrix(matrix))
+    relative = np.linalg.inv(matrices[1]) @ matrices[0]
+    shift = np.rint(relative[:3, 3])
+    extent = float(np.max(np.abs(grid.GetExtent()))) + 1.0
+    aligned = np.abs(relative[:3, :3] - np.eye(3)).max() * extent < 0.1 and np.abs(relative[:3, 3] - shift).max() < 0.1
+    return shift.astype(np.int64) if aligned else None

@@ -1,0 +1,116 @@
+"""Which segment stands for which label of a model, and which segments are locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from udfa.labels import Label
+
+LOCK_TAG = "UDFA.Locked"
+"""Segment tag with the value 1 on segments that clicks must not change; kept in scenes and in .seg.nrrd files."""
+
+TerminologyKey = tuple[str, str]
+"""Codes of a terminology entry: type, and modifier (empty if there is none), each as 'scheme^value'."""
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """Segments and labels that belong together.
+
+    Attributes:
+        values: Label value 1..K by segment ID.
+        others: IDs of the segments that stand for no label of the model.
+        otherValue: Value that all of those share in a labelmap; the model does not know it.
+    """
+
+    values: dict[str, int]
+    others: tuple[str, ...]
+    otherValue: int
+
+    def segmentID(self, value: int) -> Optional[str]:
+        """Return the ID of a label's segment, None if the label has none."""
+        return next((segmentID for segmentID, known in self.values.items() if known == value), None)
+
+    def lockedValues(self, segmentation: Any) -> frozenset[int]:
+        """Return the values of the segments that are locked now."""
+        return frozenset(value for segmentID, value in self.values.items() if isLocked(segmentation, segmentID))
+
+
+def matchSegments(segmentation: Any, labels: Sequence[Label]) -> LabelMatch:
+    """Find the segment of every label: by terminology, else by ID or name, ignoring case.
+
+    A label has at most one segment, the first that fits.
+
+    Args:
+        segmentation: vtkSegmentation.
+        labels: Labels 1..K of a model.
+    """
+    segmentIDs = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    values: dict[str, int] = {}
+    for fits in (_fitsTerminology, _fitsName):
+        for value, label in enumerate(labels, start=1):
+            free = (segmentID for segmentID in segmentIDs if segmentID not in values)
+            if value not in values.values():
+                found = next((one for one in free if fits(segmentation.GetSegment(one), one, label)), None)
+                values.update({} if found is None else {found: value})
+    others = tuple(segmentID for segmentID in segmentIDs if segmentID not in values)
+    return LabelMatch(values, others, len(labels) + 1)
+
+
+def _fitsTerminology(segment: Any, segmentID: str, label: Label) -> bool:
+    wanted = terminologyKey(label.terminology() or "")
+    return wanted is not None and terminologyKey(terminologyOf(segment)) == wanted
+
+
+def _fitsName(segment: Any, segmentID: str, label: Label) -> bool:
+    names = {label.name.casefold(), label.title.casefold()}
+    return segmentID.casefold() in names or (segment.GetName() or "").casefold() in names
+
+
+def terminologyOf(segment: Any) -> str:
+    """Return a segment's serialised terminology entry, empty if it has none; `GetTerminology` came with Slicer 5.10."""
+    if hasattr(segment, "GetTerminology"):
+        return segment.GetTerminology() or ""
+    return _tag(segment, segment.GetTerminologyEntryTagName())
+
+
+def terminologyKey(entry: str) -> Optional[TerminologyKey]:
+    """Return the codes of a serialised terminology entry; None if it names no type."""
+    parts = entry.split("~")
+    if len(parts) < 4:
+        return None
+    kind, modifier = ("^".join(part.split("^")[:2]).strip("^") for part in parts[2:4])
+    return (kind, modifier) if kind else None
+
+
+def isLocked(segmentation: Any, segmentID: str) -> bool:
+    """Whether clicks must not change a segment."""
+    segment = segmentation.GetSegment(segmentID)
+    return segment is not None and _tag(segment, LOCK_TAG) == "1"
+
+
+def setLocked(segmentation: Any, segmentIDs: Iterable[str], locked: bool) -> None:
+    """Lock segments, or let them go."""
+    for segmentID in segmentIDs:
+        segment = segmentation.GetSegment(segmentID)
+        if locked:
+            segment.SetTag(LOCK_TAG, "1")
+        else:
+            segment.RemoveTag(LOCK_TAG)
+
+
+def _tag(segment: Any, name: str) -> str:
+    if not segment.HasTag(name):
+        return ""
+    found = vtkReference()
+    segment.GetTag(name, found)
+    return str(found)
+
+
+def vtkReference() -> Any:
+    """Return an empty text that VTK methods can fill."""
+    import vtk
+
+    return vtk.reference("")

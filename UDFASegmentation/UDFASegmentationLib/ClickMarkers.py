@@ -1,0 +1,107 @@
+"""Marks the clicks in the slice views: a green plus where voxels belong, a red dash where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+if TYPE_CHECKING:
+    from udfa.history import Click
+    from UDFASegmentationLib.ClickGrid import ClickGrid
+
+SIZE_PIXELS = 14
+COLORS = {True: (0.1, 0.95, 0.2), False: (1.0, 0.25, 0.2)}
+"""RGB of positive and negative clicks."""
+
+HALF_SLICE = 0.5
+"""A click is shown on the slice through its voxel: at most this far from the plane, in slices."""
+
+
+class ClickMarkers:
+    """Draws the clicks of a session in slice views.
+
+    Args:
+        scriptedEffect: The effect's host, which knows the views' renderers.
+    """
+
+    def __init__(self, scriptedEffect: Any) -> None:
+        self._scriptedEffect = scriptedEffect
+        self._views: dict[str, tuple[Any, dict[bool, _Marks]]] = {}
+
+    def show(self, viewWidget: Any, clicks: Sequence[Click], grid: Optional[ClickGrid]) -> None:
+        """Draw in one slice view the clicks that lie on its slice."""
+        node = self._scriptedEffect.viewNode(viewWidget)
+        marks = self._marks(viewWidget, node)
+        for positive, mark in marks.items():
+            points = [] if grid is None else pointsOnSlice(node, [c for c in clicks if c.positive == positive], grid)
+            mark.setPoints(points)
+        self._scriptedEffect.scheduleRender(viewWidget)
+
+    def clear(self) -> None:
+        """Take all marks out of the views."""
+        for viewWidget, marks in self._views.values():
+            for mark in marks.values():
+                self._scriptedEffect.removeActor2D(viewWidget, mark.actor)
+            self._scriptedEffect.scheduleRender(viewWidget)
+        self._views.clear()
+
+    def _marks(self, viewWidget: Any, node: Any) -> dict[bool, _Marks]:
+        name = node.GetID()
+        if name not in self._views:
+            marks = {positive: _Marks(positive) for positive in (True, False)}
+            for mark in marks.values():
+                self._scriptedEffect.addActor2D(viewWidget, mark.actor)
+            self._views[name] = (viewWidget, marks)
+        return self._views[name][1]
+
+
+class _Marks:
+    """The marks of one kind in one view."""
+
+    def __init__(self, positive: bool) -> None:
+        shape = vtk.vtkGlyphSource2D()
+        shape.FilledOff()
+        shape.CrossOff()
+        if positive:
+            shape.SetGlyphTypeToCross()
+        else:
+            shape.SetGlyphTypeToDash()
+        shape.SetScale(SIZE_PIXELS)
+        self._points = vtk.vtkPolyData()
+        glyph = vtk.vtkGlyph2D()
+        glyph.SetInputData(self._points)
+        glyph.SetSourceConnection(shape.GetOutputPort())
+        glyph.ScalingOff()
+        mapper = vtk.vtkPolyDataMapper2D()
+        mapper.SetInputConnection(glyph.GetOutputPort())
+        mapper.ScalarVisibilityOff()
+        self.actor = vtk.vtkActor2D()
+        self.actor.SetMapper(mapper)
+        self.actor.GetProperty().SetColor(*COLORS[positive])
+        self.actor.GetProperty().SetLineWidth(2)
+        self.setPoints([])
+
+    def setPoints(self, xy: Sequence[tuple[float, float]]) -> None:
+        """Show marks at positions in pixels, none others."""
+        points = vtk.vtkPoints()
+        for x, y in xy:
+            points.InsertNextPoint(x, y, 0)
+        self._points.SetPoints(points)
+        self._points.Modified()
+        self.actor.SetVisibility(bool(xy))
+
+
+def pointsOnSlice(sliceNode: Any, clicks: Sequence[Click], grid: ClickGrid) -> list[tuple[float, float]]:
+    """Return where clicks lie in a slice view, in pixels; those on other slices are left out."""
+    rasToXY = np.linalg.inv(slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS()))
+    found = []
+    for click in clicks:
+        x, y, z, _ = rasToXY @ [*grid.positionOf(click.position), 1.0]
+        if abs(z) <= HALF_SLICE:
+            found.append((float(x), float(y)))
+    return found

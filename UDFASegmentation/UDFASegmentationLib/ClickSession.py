@@ -1,0 +1,142 @@
+"""The part of a click that runs on the executor thread: a correction session, made when it is first needed.
+
+Nothing here touches MRML or Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Optional
+
+from udfa.errors import UDFAError
+from UDFASegmentationLib.Contracts import LoadedModel
+from UDFASegmentationLib.TritonGuard import tritonKeptOut
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from udfa.audit import Audit, EditRecord
+    from udfa.geometry import Volume
+    from udfa.history import Click, Edit
+    from udfa.interaction import CorrectionSession, Position
+
+
+@dataclass(frozen=True)
+class ClickRequest:
+    """One click or stroke.
+
+    Attributes:
+        positions: Voxels (D, H, W) on the volume's grid; empty only catches up with the segments.
+        value: Label value.
+        positive: Whether the voxels belong to the label.
+        labelmap: The segments now, on the volume's grid; None if they are as the last edit left them.
+        locked: Label values that must not change.
+        editable: Where the editor's masking allows changes; None everywhere.
+        carrySlices: How many slices up and down a correction may be carried.
+    """
+
+    positions: tuple[Position, ...] = ()
+    value: int = 0
+    positive: bool = True
+    labelmap: Optional[NDArray[np.uint8]] = None
+    locked: frozenset[int] = frozenset()
+    editable: Optional[NDArray[np.bool_]] = None
+    carrySlices: int = 4
+
+
+@dataclass(frozen=True)
+class ClickOutcome:
+    """What came of a request.
+
+    Attributes:
+        edit: The edit to write into the segments; None if there was nothing to click.
+        clicks: All clicks that stand now.
+        audit: The record of all edits, a JSON document.
+        followed: How the segments had changed since the last edit: same, undone, redone or manual.
+    """
+
+    edit: Optional[Edit]
+    clicks: tuple[Click, ...]
+    audit: str
+    followed: str
+
+
+@dataclass(frozen=True)
+class ClickSource:
+    """What a session is made of.
+
+    Attributes:
+        loadModel: Returns the model; called on the executor thread.
+        volume: The source volume, with voxels of its own.
+        earlierAudit: Record of earlier sessions on the same segmentation, continued if model and grid are the same.
+        cacheMegabytes: Memory for image features.
+        undoDepth: Edits that can be undone.
+    """
+
+    loadModel: Callable[[], LoadedModel]
+    volume: Volume
+    earlierAudit: str = ""
+    cacheMegabytes: int = 512
+    undoDepth: int = 100
+
+
+class ClickSession:
+    """Answers requests, one after the other, on one thread."""
+
+    def __init__(self, source: ClickSource) -> None:
+        self._source = source
+        self._session: Optional[CorrectionSession] = None
+        self.continuesAudit = False
+        """Whether the record goes on where an earlier one ended; known after the first answer."""
+
+    def answer(self, request: ClickRequest) -> ClickOutcome:
+        """Catch up with the segments, then click.
+
+        Raises:
+            UDFAError: The model cannot be loaded or cannot take the click.
+        """
+        followed = "same"
+        if self._session is None:
+            if request.labelmap is None:
+                raise UDFAError("The first click needs the segments as they are.")
+            self._session = self._start(request.labelmap)
+        elif request.labelmap is not None:
+            followed = self._session.follow(request.labelmap)
+        session = self._session
+        edit = None
+        if request.positions:
+            session.lock(request.locked)
+            session.restrict(request.editable)
+            session.options = replace(session.options, carry_slices=request.carrySlices)
+            edit = session.scribble(request.positions, request.value, request.positive)
+            session.restrict(None)
+        audit = "" if session.audit is None else session.audit.to_json()
+        return ClickOutcome(edit, tuple(session.clicks), audit, followed)
+
+    def _start(self, labelmap: NDArray[np.uint8]) -> CorrectionSession:
+        source = self._source
+        model = source.loadModel()
+        with tritonKeptOut():
+            from udfa.interaction import CorrectionSession, SessionOptions
+        from udfa.audit import Audit, ModelReference
+
+        options = SessionOptions(cache_bytes=source.cacheMegabytes * 1024**2, undo_depth=source.undoDepth)
+        audit = Audit(
+            source.volume, [label.name for label in model.labels], ModelReference(model.name, model.contentSha256)
+        )
+        audit.edits.extend(_continuedEdits(source.earlierAudit, audit))
+        self.continuesAudit = bool(audit.edits)
+        return CorrectionSession(model.engine, source.volume, labelmap, options, audit)  # type: ignore[arg-type]
+
+
+def _continuedEdits(earlier: str, audit: Audit) -> list[EditRecord]:
+    """Edits of an earlier record, if it is about the same model and grid; else none."""
+    from udfa.audit import read_audit
+
+    try:
+        old, new = read_audit(earlier), read_audit(audit.to_json())
+    except UDFAError:
+        return []
+    return list(old.edits) if (old.model, old.image) == (new.model, new.image) else []
