@@ -12,6 +12,15 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from udfa.statistics import LabelStatistics
+    from UDFASegmentationLib.Contracts import LoadedModel
+    from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "UDFASegmentation"))
@@ -39,55 +48,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(model_name: str | None, output: Path) -> None:
-    """Segment, write all results, and print a table."""
+    """Segment the sample, write all results, and print a table."""
     import slicer.util
-    from tqdm import tqdm
 
-    from headless.boot import boot, clear_scene
+    from headless.boot import boot
     from headless.overview import Overview, write_overview
     from headless.reading import read_labels
-    from udfa.metrics import dice_per_label
+    from udfa.errors import UDFAError
     from udfa.statistics import label_statistics, write_csv
-    from udfa.volume_io import read_volume
-    from UDFASegmentationLib.Contracts import SegmentationSettings
     from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
     from UDFASegmentationLib.VolumeConversion import readVolume
 
     boot()
-    clear_scene()
     output.mkdir(parents=True, exist_ok=True)
     logic = SegmentationLogic()
     model = logic.model(model_name)
     volume = slicer.util.loadVolume(str(SAMPLE / "abdomen_ct.nii.gz"))
-    with tqdm(desc=f"Segmenting with {model.name}", unit="slice") as bar:
-        bar.total = volume.GetImageData().GetDimensions()[2]
-        segmentation = logic.segmentVolume(
-            volume,
-            model,
-            SegmentationSettings(closedSurface=True),
-            progress=lambda state: bar.update(state.done - bar.n),
-        )
-    slicer.util.saveNode(segmentation, str(output / "abdomen.seg.nrrd"))
-    slicer.util.saveScene(str(output / "scene.mrb"))
-    image = readVolume(volume)
-    labels = dict(enumerate(model.labels, start=1))
+    segmentation = segment(logic, volume, model)
+    saved = slicer.util.saveNode(segmentation, str(output / "abdomen.seg.nrrd"))
+    if not saved or not slicer.util.saveScene(str(output / "scene.mrb")):
+        raise UDFAError(f"Slicer could not write to {output}. Check that there is space, and the permission to write.")
+    # What is measured, shown and compared is read back from the scene.
+    image, labels = readVolume(volume), dict(enumerate(model.labels, start=1))
     labelmap = read_labels(segmentation, volume, {label.name: value for value, label in labels.items()})
     statistics = label_statistics(labelmap, image, labels)
     write_csv(output / "statistics.csv", statistics)
-    subtitle = f"found by the model {model.name}"
-    overview = Overview(volume, segmentation, labelmap, image, labels, statistics, "Abdominal organs (CT)", subtitle)
-    how = write_overview(output / "overview.png", overview)
+    texts = ("Abdominal organs (CT)", f"found by the model {model.name}")
+    how = write_overview(
+        output / "overview.png", Overview(volume, segmentation, labelmap, image, labels, statistics, *texts)
+    )
+    print_table(statistics, labelmap)
+    print(f"\n{segmentation.GetAttribute('UDFA.Seconds')} s on {segmentation.GetAttribute('UDFA.Device')}.")
+    print(f"Panels drawn by {how}.")
+    for name in ("abdomen.seg.nrrd", "scene.mrb", "statistics.csv", "overview.png"):
+        print(output / name)
+
+
+def segment(logic: SegmentationLogic, volume: Any, model: LoadedModel) -> Any:
+    """Segment a volume node with a progress bar; returns the segmentation node, with surfaces."""
+    from tqdm import tqdm
+
+    from UDFASegmentationLib.Contracts import SegmentationSettings
+
+    settings = SegmentationSettings(closedSurface=True)
+    slices = volume.GetImageData().GetDimensions()[2]
+    with tqdm(desc=f"Segmenting with {model.name}", total=slices, unit="slice") as bar:
+        return logic.segmentVolume(volume, model, settings, progress=lambda state: bar.update(state.done - bar.n))
+
+
+def print_table(statistics: Sequence[LabelStatistics], labelmap: NDArray[np.uint8]) -> None:
+    """Print volume and agreement with the bundled reference for each organ."""
+    from udfa.metrics import dice_per_label
+    from udfa.volume_io import read_volume
+
     reference = read_volume(SAMPLE / "abdomen_ct_reference.nii.gz").array
-    scores = dice_per_label(labelmap, reference, list(labels))
+    scores = dice_per_label(labelmap, reference, [row.value for row in statistics])
     print(f"\n{'organ':30s} {'volume':>10s}   Dice with the reference")
     for row in statistics:
         score = scores[row.value]
         print(f"{row.title:30s} {row.volume_ml:7.1f} mL   {'-' if math.isnan(score) else f'{score:.3f}'}")
-    print(f"\n{segmentation.GetAttribute('UDFA.Seconds')} s on {segmentation.GetAttribute('UDFA.Device')}.")
-    print(f"Panels drawn by {how}.")
-    print("The reference is the output of another network at 3 mm, not a reader's: see Resources/sample/README.md.")
-    for name in ("abdomen.seg.nrrd", "scene.mrb", "statistics.csv", "overview.png"):
-        print(output / name)
+    print("\nThe reference is the output of another network at 3 mm, not a reader's: see Resources/sample/README.md.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from udfa.errors import CancelledError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
-from UDFASegmentationLib.SegmentationWriter import writeResult
+from UDFASegmentationLib.SegmentationWriter import checkTarget, writeResult
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 from UDFASegmentationLib.VolumeConversion import readVolume
 
@@ -112,6 +112,7 @@ class SegmentationLogic:
         """
         settings = settings or SegmentationSettings()
         volume = readVolume(volumeNode)
+        checkTarget(settings.segmentationNode, volumeNode)
         loaded = model if isinstance(model, LoadedModel) else self.model(model, settings.device)
         result = runEngine(loaded, volume, settings, progress, cancelled)
         return writeResult(volumeNode, result, loaded, settings)

@@ -73,8 +73,7 @@ def writeResult(
     settings = settings or SegmentationSettings()
     _checkFits(volumeNode, result)
     target = settings.segmentationNode
-    if target is not None:
-        _checkTarget(target, volumeNode)
+    checkTarget(target, volumeNode)
     draft = _draft(volumeNode, result, model, settings)
     scene = volumeNode.GetScene()
     with sceneChange(scene, target) as added:
@@ -105,7 +104,18 @@ def _checkFits(volumeNode: Any, result: SegmentationResult) -> None:
         )
 
 
-def _checkTarget(node: Any, volumeNode: Any) -> None:
+def checkTarget(node: Optional[Any], volumeNode: Any) -> None:
+    """Check that a segmentation node can take the segments of a volume; call it before a long run.
+
+    Args:
+        node: Segmentation node that is in the scene already, or None for a new one.
+        volumeNode: The volume.
+
+    Raises:
+        InvalidInputError: The node is in another scene or in none, or is not stored as labelmaps.
+    """
+    if node is None:
+        return
     if node.GetScene() is not volumeNode.GetScene():
         raise InvalidInputError(
             f"The segmentation '{node.GetName()}' is not in the scene of the volume. Choose another segmentation."

@@ -15,6 +15,7 @@ from headless.reading import LABELMAP, internal_voxels, read_by_position, segmen
 from headless.samples import add_volume, fake_model, fake_result, ijk_to_ras, random_labelmap
 from udfa.errors import InvalidInputError
 from UDFASegmentationLib.Contracts import SegmentationSettings
+from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
 from UDFASegmentationLib.SegmentationWriter import SURFACE, writeResult
 from UDFASegmentationLib.VolumeConversion import labelsInImage
 
@@ -167,15 +168,28 @@ def test_the_surface_of_a_replaced_segment_is_that_of_its_new_voxels(volume, nod
     assert bounds[5] < 8
 
 
-def test_a_segmentation_that_is_stored_as_surfaces_is_refused(volume, second):
+@pytest.fixture
+def implant() -> Any:
+    """A segmentation that is stored as closed surfaces."""
     sphere = vtk.vtkSphereSource()
     sphere.Update()
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "implant")
     node.SetSourceRepresentationToClosedSurface()
     node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), "screw", [1.0, 0.0, 0.0], "screw")
+    return node
+
+
+def test_a_segmentation_that_is_stored_as_surfaces_is_refused(volume, implant, second):
     with pytest.raises(InvalidInputError, match="'implant' is stored as closed surface"):
-        write(volume, second, segmentationNode=node)
-    assert segment_ids(node) == ["screw"]
+        write(volume, second, segmentationNode=implant)
+    assert segment_ids(implant) == ["screw"]
+
+
+def test_a_segmentation_that_cannot_take_the_result_is_refused_before_the_run(volume, implant, second):
+    model = fake_model(second)
+    with pytest.raises(InvalidInputError, match="'implant' is stored as closed surface"):
+        SegmentationLogic().segmentVolume(volume, model, SegmentationSettings(segmentationNode=implant))
+    assert model.engine.volume is None
 
 
 def test_a_segmentation_that_was_deleted_during_the_run_is_refused(volume, node, second):
