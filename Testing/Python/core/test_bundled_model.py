@@ -1,0 +1,80 @@
+"""The bundled checkpoint: complete, small enough, and as good on real cases as the README says at least."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from udfa.checkpoint import Checkpoint, load_checkpoint
+from udfa.inference import Segmenter
+from udfa.labels import KNOWN_LABELS
+from udfa.metrics import dice_per_label
+from udfa.models import bundled_folder, check_pins
+from udfa.volume_io import read_volume
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLE = ROOT / "Resources" / "sample"
+BTCV = ROOT.parent / "shared" / "data" / "btcv" / "train"
+TRANSUNET_ORGANS = (
+    "aorta",
+    "gallbladder",
+    "left_kidney",
+    "right_kidney",
+    "liver",
+    "pancreas",
+    "spleen",
+    "stomach",
+)
+"""The 8 organs on which the Synapse benchmark is reported."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(bundled_folder() / "abdomen-ct-mini.safetensors")
+
+
+def scores(checkpoint: Checkpoint, image: Path, reference: Path) -> dict[str, float]:
+    """Dice of each label of one case, by name."""
+    labels = checkpoint.info.config.labels
+    result = Segmenter.from_checkpoint(checkpoint).segment(read_volume(image))
+    by_value = dice_per_label(result.labelmap, read_volume(reference).array.astype(np.uint8), range(1, len(labels) + 1))
+    return {labels[value - 1]: score for value, score in by_value.items()}
+
+
+def test_bundled_files_are_those_that_models_json_pins() -> None:
+    assert check_pins(bundled_folder()) == []
+
+
+def test_the_checkpoint_is_complete_and_small(checkpoint: Checkpoint) -> None:
+    info = checkpoint.info
+    assert info.size_bytes <= 15_000_000
+    assert info.backbone_inside
+    assert len(info.labels) == 13
+    assert all(label == KNOWN_LABELS[label.name] for label in info.labels)
+    assert "research use only" in info.licence.lower()
+    assert "not a medical device" in info.intended_use.lower()
+    assert len(info.training["train"]) == 15
+    assert len(info.training["validation"]) == 3
+    assert not set(info.training["train"]) & set(info.training["validation"])
+    assert info.training["backbone"].startswith("mini: trained by this project")
+    assert info.commit
+
+
+def test_it_finds_the_large_organs_of_the_bundled_ct(checkpoint: Checkpoint) -> None:
+    found = scores(checkpoint, SAMPLE / "abdomen_ct.nii.gz", SAMPLE / "abdomen_ct_reference.nii.gz")
+    assert found["liver"] >= 0.88
+    assert {name: found[name] >= 0.80 for name in ("spleen", "right_kidney", "left_kidney")} == {
+        "spleen": True,
+        "right_kidney": True,
+        "left_kidney": True,
+    }
+
+
+@pytest.mark.skipif(not BTCV.is_dir(), reason="the BTCV cases are not beside the repository (../shared/data/btcv)")
+def test_it_segments_a_held_out_patient_as_well_as_promised(checkpoint: Checkpoint) -> None:
+    case = "btcv0027"
+    assert case in checkpoint.info.training["validation"]
+    found = scores(checkpoint, BTCV / f"{case}_image.nii.gz", BTCV / f"{case}_label.nii.gz")
+    assert np.nanmean([found[name] for name in TRANSUNET_ORGANS]) >= 0.65
