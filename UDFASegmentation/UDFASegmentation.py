@@ -45,6 +45,7 @@ class UDFASegmentation(ScriptedLoadableModule):
             "The network follows the abstract of U-DFA (arXiv 2510.00585): a U-Net around a frozen DINOv2 vision "
             "transformer, joined by local-global fusion adapters. Code and weights of this extension are its own."
         )
+        slicer.app.connect("startupCompleted()", registerEffect)
 
 
 class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
@@ -136,6 +137,13 @@ class UDFASegmentationTest(ScriptedLoadableModuleTest):
             self.delayDisplay(f"{check.__doc__}")
             check(self)
         self.delayDisplay(_("All checks passed."))
+
+
+def registerEffect() -> None:
+    """Offer "UDFA Click" in the Segment Editor, once Slicer has started."""
+    from UDFASegmentationLib.ClickRegistration import registerClickEffect
+
+    registerClickEffect()
 
 
 def reloadLibrary() -> None:

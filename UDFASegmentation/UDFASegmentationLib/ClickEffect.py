@@ -154,11 +154,6 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._markers.clear()
         self._refresh()
 
-    def interactionNodeModified(self, interactionNode: Any) -> None:
-        """Stay active when the mouse mode changes, as other effects that handle the left button do not."""
-        if interactionNode.GetCurrentInteractionMode() != interactionNode.ViewTransform:
-            self.scriptedEffect.selectEffect("")
-
     def _mayStart(self, interactor: Any) -> bool:
         """Shift and Alt belong to the view's own actions; a hidden segment needs the user's word."""
         if interactor.GetShiftKey() or interactor.GetAltKey():

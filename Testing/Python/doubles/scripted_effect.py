@@ -38,7 +38,6 @@ class ScriptedEffect:
         "optionsWidgets",
         "perSegment",
         "requireSegments",
-        "selected",
         "title",
     )
 
@@ -51,7 +50,6 @@ class ScriptedEffect:
         """Names of the editing calls, in order."""
         self.actors: list[tuple[Any, Any]] = []
         self.optionsWidgets: list[Any] = []
-        self.selected: list[str] = []
 
     def parameterSetNode(self) -> Any:
         """The editor's node."""
@@ -60,10 +58,6 @@ class ScriptedEffect:
     def active(self) -> bool:
         """Whether the tool is taken."""
         return self._active
-
-    def selectEffect(self, name: str) -> None:
-        """Ask for another tool."""
-        self.selected.append(name)
 
     def saveStateForUndo(self) -> None:
         """Remember the segmentation for undo."""

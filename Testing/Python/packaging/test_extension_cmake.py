@@ -85,7 +85,7 @@ def test_the_module_file_and_the_installation_test_are_registered_with_ctest(
 
 def test_nothing_outside_the_module_folder_is_installed(extension: Extension) -> None:
     top = {path.name for path in extension.installed.iterdir()}
-    assert top == {"UDFASegmentation.py", "UDFASegmentationLib", "udfa", "Resources"}
+    assert top == {"UDFASegmentation.py", "UDFASegmentationLib", "SegmentEditorUDFAClick", "udfa", "Resources"}
 
 
 def test_the_installed_core_imports_by_itself_and_without_torch(extension: Extension) -> None:
