@@ -45,7 +45,7 @@ class UDFASegmentation(ScriptedLoadableModule):
             "The network follows the abstract of U-DFA (arXiv 2510.00585): a U-Net around a frozen DINOv2 vision "
             "transformer, joined by local-global fusion adapters. Code and weights of this extension are its own."
         )
-        slicer.app.connect("startupCompleted()", registerEffect)
+        slicer.app.connect("startupCompleted()", onStartupCompleted)
 
 
 class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
@@ -139,11 +139,11 @@ class UDFASegmentationTest(ScriptedLoadableModuleTest):
         self.delayDisplay(_("All checks passed."))
 
 
-def registerEffect() -> None:
-    """Offer "UDFA Click" in the Segment Editor, once Slicer has started."""
-    from UDFASegmentationLib.ClickRegistration import registerClickEffect
+def onStartupCompleted() -> None:
+    """Offer effect, sample data and settings page, once Slicer has started."""
+    from UDFASegmentationLib.Startup import startUp
 
-    registerClickEffect()
+    startUp()
 
 
 def reloadLibrary() -> None:

@@ -34,6 +34,9 @@ class Installer(Protocol):
     def ensureReady(self) -> InstallationResult:
         """Install what is missing, after asking. Main thread."""
 
+    def resumePending(self) -> Optional[InstallationResult]:
+        """Go on with an installation that waited for a restart; None if none does. Main thread."""
+
 
 class ModelSource(Protocol):
     """Loads checkpoints; `SegmentationLogic.SegmentationLogic`, or a fake in tests."""
@@ -117,6 +120,14 @@ class RunSection:
     def volumeNode(self) -> Optional[Any]:
         """The volume that is being segmented."""
         return self._request.volumeNode if self._request is not None else None
+
+    def resumeInstallation(self) -> None:
+        """Go on with an installation that waited for Slicer's restart, and say how it went."""
+        if self._installer is None or self.running:
+            return
+        result = self._installer.resumePending()
+        if result is not None:
+            self.showStatus(_("Everything is installed.") if result.ready else result.message)
 
     def start(self, request: RunRequest) -> None:
         """Begin a run; does nothing while one is under way. Errors are shown in the panel."""

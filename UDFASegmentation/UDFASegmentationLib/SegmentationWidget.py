@@ -107,7 +107,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     @property
     def parameterNode(self) -> Optional[Any]:
-        """The parameter node in use; None while the scene closes."""
+        """The parameter node in use; None after cleanup."""
         return self._parameterNode
 
     def enter(self) -> None:
@@ -116,6 +116,7 @@ class SegmentationWidget(VTKObservationMixin):
         self.useParameterNode()
         self.shortcuts.install()
         self.correction.enter()
+        self.runs.resumeInstallation()
 
     def exit(self) -> None:
         """Another module is shown; a run goes on."""
@@ -264,8 +265,8 @@ class SegmentationWidget(VTKObservationMixin):
         self.chores.clear()
         self.inspection.forget()
         self.result.forget()
+        # The parameter node stays: Slicer empties it and keeps it for the next scene.
         self.correction.closeScene()
-        self._setParameterNode(None)
 
     def _onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         self._closing = False
