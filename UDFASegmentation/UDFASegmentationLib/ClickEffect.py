@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Optional
 
 import qt
 import slicer
-import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
@@ -16,7 +15,7 @@ from UDFASegmentationLib.ClickController import ClickController
 from UDFASegmentationLib.ClickMarkers import ClickMarkers
 from UDFASegmentationLib.ClickModels import ClickServices, slicerServices
 from UDFASegmentationLib.ClickOptions import CARRY_SLICES, DEFAULT_CARRY_SLICES, ClickOptions
-from UDFASegmentationLib.ClickStroke import ClickStroke
+from UDFASegmentationLib.ClickStroke import PRESSES, ClickStroke
 
 NAME = "UDFA Click"
 ICON = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "UDFAClick.png"
@@ -128,7 +127,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         """Take left clicks and strokes in slice views; True keeps the event from others."""
         if self.controller is None or viewWidget.className() != "qMRMLSliceWidget":
             return False
-        if eventId == vtk.vtkCommand.LeftButtonPressEvent and not self._mayStart(callerInteractor):
+        if eventId in PRESSES and not self._mayStart(callerInteractor):
             return False
         xy = callerInteractor.GetEventPosition()
         taken = self._stroke.take(callerInteractor, eventId, viewWidget, self.xyToRas(xy, viewWidget))

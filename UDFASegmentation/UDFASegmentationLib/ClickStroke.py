@@ -7,6 +7,9 @@ from typing import Any, Optional
 
 import vtk
 
+PRESSES = (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent)
+"""The second of two quick clicks comes as a double click."""
+
 STEP_PIXELS = 3
 """Smaller movements of the mouse are jitter, not a stroke."""
 
@@ -34,7 +37,7 @@ class ClickStroke:
         """
         position = (float(ras[0]), float(ras[1]), float(ras[2]))
         xy = interactor.GetEventPosition()
-        if eventId == vtk.vtkCommand.LeftButtonPressEvent:
+        if eventId in PRESSES:
             # Qt reports the Mac's Cmd key as Control.
             self._positive = not interactor.GetControlKey()
             self._viewWidget, self._positions, self._lastXY = viewWidget, [position], xy

@@ -19,7 +19,7 @@ import vtk
 
 from headless.boot import boot
 
-EVENTS = ("LeftButtonPressEvent", "MouseMoveEvent", "LeftButtonReleaseEvent")
+EVENTS = ("LeftButtonPressEvent", "LeftButtonDoubleClickEvent", "MouseMoveEvent", "LeftButtonReleaseEvent")
 
 
 class ScriptedEffect:
@@ -116,13 +116,13 @@ class ScriptedEffect:
         """Add an actor to a view."""
         self.actors.append((viewWidget, actor))
         if viewWidget.renderer is not None:
-            viewWidget.renderer.AddActor2D(actor)
+            viewWidget.renderer.AddViewProp(actor)
 
     def removeActor2D(self, viewWidget: Any, actor: Any) -> None:
         """Remove an actor from a view; one that is not there raises."""
         self.actors.remove((viewWidget, actor))
         if viewWidget.renderer is not None:
-            viewWidget.renderer.RemoveActor2D(actor)
+            viewWidget.renderer.RemoveViewProp(actor)
 
     def scheduleRender(self, viewWidget: Any) -> None:
         """Draw the view soon."""
@@ -226,11 +226,15 @@ class Editor:
     def _listen(self, source: Any, eventId: int, method: str, widget: ViewWidget) -> None:
         def callback(caller: Any, event: str) -> None:
             try:
-                getattr(self.effect, method)(source, eventId, widget)
+                taken = getattr(self.effect, method)(source, eventId, widget)
             except Exception:
                 self.errors.append(traceback.format_exc())
+            else:
+                source.GetCommand(tag).SetAbortFlag(bool(taken))
 
-        self._observed.append((source, source.AddObserver(eventId, callback)))
+        # Before the view's own interactor style, which does not see what the effect takes.
+        tag = source.AddObserver(eventId, callback, 1.0)
+        self._observed.append((source, tag))
 
     def close(self) -> None:
         """Take the editor apart; errors in callbacks are raised."""
