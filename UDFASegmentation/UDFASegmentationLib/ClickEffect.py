@@ -41,6 +41,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._markers = ClickMarkers(scriptedEffect)
         self._stroke = ClickStroke()
         self._observed: list[tuple[Any, int]] = []
+        self._observedNode: Any = None
         self._timer: Optional[Any] = None
 
     def icon(self) -> Any:
@@ -70,6 +71,8 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         """Show the parameters, and whether clicks are possible."""
         if self.options is None:
             return
+        if self._observed and self._segmentationNode() is not self._observedNode:
+            self._segmentationChanged()
         reason = self.unavailable()
         status = reason or ("" if self.controller is None else self.controller.status)
         self.options.update(status, not reason)
@@ -170,14 +173,24 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
     def _observe(self) -> None:
         """Listen to the segmentation, for undo and other tools, and to the scene."""
         self._stopObserving()
-        editor = self.scriptedEffect.parameterSetNode()
-        node = None if editor is None else editor.GetSegmentationNode()
+        self._observedNode = node = self._segmentationNode()
         if node is not None:
             segmentation = node.GetSegmentation()
             for event in (segmentation.SourceRepresentationModified, segmentation.SegmentModified):
                 self._observed.append((segmentation, segmentation.AddObserver(event, self._onSegments)))
         scene = slicer.mrmlScene
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, self._onSceneCloses)))
+
+    def _segmentationNode(self) -> Any:
+        editor = self.scriptedEffect.parameterSetNode()
+        return None if editor is None else editor.GetSegmentationNode()
+
+    def _segmentationChanged(self) -> None:
+        """Another segmentation is edited: the clicks on the former one are over."""
+        self._observe()
+        self._markers.clear()
+        if self.controller is not None:
+            self.controller.forget()
 
     def _stopObserving(self) -> None:
         for thing, tag in self._observed:

@@ -67,14 +67,16 @@ def plainView() -> Any:
 class Bench:
     """A volume, a segmentation, the editor with the tool, and a user who clicks on voxels."""
 
-    def __init__(self, labelmap: np.ndarray, matrix: np.ndarray = MATRIX, widget: Any = None) -> None:
+    def __init__(
+        self, labelmap: np.ndarray, matrix: np.ndarray = MATRIX, widget: Any = None, segmenter: Any = None
+    ) -> None:
         from doubles.scripted_effect import Editor, Layout
         from fakes.clicks import FakeSegmenter, by_intensity
         from UDFASegmentationLib.ClickEffect import ClickEffect
         from UDFASegmentationLib.ClickModels import ClickServices
         from UDFASegmentationLib.Settings import Preferences
 
-        self.segmenter = FakeSegmenter(by_intensity((40, 90, LIVER), (100, 150, SPLEEN)))
+        self.segmenter = segmenter or FakeSegmenter(by_intensity((40, 90, LIVER), (100, 150, SPLEEN)))
         self.labels = tuple(describe(name) for name in LABELS)
         model = LoadedModel(self.segmenter, self.labels, "fake", "0123abcd")
         self.volume = add_volume(image(), matrix)

@@ -299,3 +299,34 @@ def test_segmentations_on_another_grid_are_refused_with_a_reason(make):
     other = add_volume(np.zeros((6, 20, 20), np.int16), ijk_to_ras((1.7, 1.7, 2.0)))
     bench.editor.node.SetAndObserveSourceVolumeNode(other)
     assert "are not those of the volume" in bench.effect.unavailable()
+
+
+def test_editing_another_segmentation_ends_the_clicks_on_the_former_one(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    first = bench.segmentation
+    bench.segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    bench.segmentation.Copy(first)
+    bench.editor.node.SetAndObserveSegmentationNode(bench.segmentation)
+    bench.editor.select("liver")
+    assert bench.prompts == []
+    before = first.GetAttribute("UDFA.Audit")
+    bench.click((2, 15, 5), positive=False)
+    assert bench.prompts == [((2, 15, 5), LIVER, False)]
+    assert first.GetAttribute("UDFA.Audit") == before
+
+
+def test_a_network_with_random_weights_honours_clicks_and_is_undone_exactly(make):
+    from fakes.clicks import mini_segmenter
+
+    bench = make(half_liver(), segmenter=mini_segmenter())
+    bench.editor.host.setParameter("CarrySlices", 1)
+    start = bench.labelmaps()
+    bench.click((2, 15, 12))
+    assert bench.labelmaps()["liver"][2, 15, 12]
+    bench.click((3, 10, 6), positive=False)
+    assert not bench.labelmaps()["liver"][3, 10, 6]
+    bench.undo()
+    bench.undo()
+    assert all((bench.labelmaps()[name] == start[name]).all() for name in start)
+    assert bench.prompts == []
