@@ -34,6 +34,9 @@ class SliceNetwork:
         segmenter: Holds the network, with a prompt encoder, and where it runs.
         volume: The scalar volume in canonical orientation.
         cache_bytes: Memory for cached encoder features.
+
+    Attributes:
+        encoded: How often the encoder has run; all other answers came from the cache.
     """
 
     def __init__(self, segmenter: Segmenter, volume: Volume, cache_bytes: int) -> None:
@@ -41,6 +44,7 @@ class SliceNetwork:
         self.volume = volume
         self.num_classes = segmenter.config.network.num_classes
         self.cache = FeatureCache(cache_bytes)
+        self.encoded = 0
         self._settings = segmenter.config.preprocessing
         self._grid = plane_grid(volume.array, volume.spacing_mm, self._settings)
         self._rule = intensity_rule(volume.array, self._settings)
@@ -130,6 +134,7 @@ class SliceNetwork:
             image = network_slices(array, z, z + 1, self._grid, self._rule, self._settings.in_slices)
             tile = image[:, :, top : top + side, left : left + side]
             pad = (0, side - tile.shape[-1], 0, side - tile.shape[-2])
+            self.encoded += 1
             return self.segmenter.encode(F.pad(tile, pad, mode="replicate"))
 
         # After a fall-back to another device or precision, old features are of no use.

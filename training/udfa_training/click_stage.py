@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from udfa.networks.udfa import UDFA, EncoderFeatures
 from udfa.prompts import CLICK_RADIUS, PlaneClick, click_maps, one_hot_labels
 from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
+from udfa_training.hard_cases import corrupted, renamed
 
 START_SHARES = (0.5, 0.2, 0.3)
 """How often a sample starts from the automatic result, from nothing, and from a disturbed reference."""
@@ -47,9 +48,11 @@ class ClickObjective(nn.Module):
     def forward(self, image: Tensor, label: Tensor, seed: int) -> Tensor:
         """Return the loss. Image (B, 3, S, S), label (B, 1, S, S) int64; seed fixes all draws."""
         random = np.random.default_rng((seed, 1))
-        reference = label[:, 0].cpu().numpy()
+        original = label[:, 0].cpu().numpy()
+        tasks = [renamed(plane, self.network.config.num_classes, random) for plane in original]
+        reference = np.stack([task.labels for task in tasks])
         with torch.no_grad():
-            features = self.network.encode(image)
+            features = corrupted(self.network.encode(image), random)
             automatic = self.network.decode(features)[0].argmax(dim=1).cpu().numpy()
         current = np.stack([self._start(a, r, random) for a, r in zip(automatic, reference)])
         clicks: list[list[PlaneClick]] = [[] for _ in current]
@@ -63,10 +66,13 @@ class ClickObjective(nn.Module):
                 answers = logits.argmax(dim=1).cpu().numpy()
                 current = np.stack([accepted(c, a, found) for c, a, found in zip(current, answers, clicks)])
         logits = self._answer(features, prompt).float()
+        # Nobody can know of a new name that no click has told.
+        settled = [t.labels if told(c, t.region) else o for c, t, o in zip(clicks, tasks, original)]
+        target = torch.from_numpy(np.stack(settled)).to(image.device)
         near = torch.stack([_near(c, label.shape[-2:]) for c in clicks]).to(image.device)
-        pointwise = F.cross_entropy(logits, label[:, 0], reduction="none")
+        pointwise = F.cross_entropy(logits, target, reduction="none")
         local = (pointwise * near).sum() / near.sum().clamp(min=1)
-        loss: Tensor = self.criterion(logits, label) + NEAR_CLICK_WEIGHT * local
+        loss: Tensor = self.criterion(logits, target[:, None]) + NEAR_CLICK_WEIGHT * local
         return loss
 
     def _answer(self, features: EncoderFeatures, prompt: Tensor) -> Tensor:
@@ -112,6 +118,11 @@ def accepted(current: np.ndarray, answer: np.ndarray, clicks: list[PlaneClick]) 
     row, column = int(clicks[-1].row), int(clicks[-1].column)
     around = parts[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
     return np.where(np.isin(parts, around[around > 0]), answer, current)
+
+
+def told(clicks: list[PlaneClick], region: np.ndarray) -> bool:
+    """Whether a click lies in a region."""
+    return any(bool(region[int(click.row), int(click.column)]) for click in clicks)
 
 
 def _near(clicks: list[PlaneClick], shape: torch.Size) -> Tensor:

@@ -62,7 +62,7 @@ def test_the_encoder_runs_once_per_slice() -> None:
     labels = np.zeros((20, 20), np.uint8)
     for z in (0, 1, 0, 0, 1):
         network.ask(z, labels, [PlaneClick(5, 5, 1, True)], region((0, 20), (0, 20)))
-    assert segmenter.encoded == 2
+    assert segmenter.encoded == network.encoded == 2
     assert len(segmenter.prompts) == 5
 
 
