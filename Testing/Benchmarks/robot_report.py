@@ -1,0 +1,226 @@
+"""Numbers and plots from the clicks of robot users."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLDS = (0.85, 0.90, 0.95)
+SHOWN_CLICKS = (0, 1, 3, 5, 10, 20)
+AUC_CLICKS = 5
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One label of one case, corrected by one robot with one tool.
+
+    Attributes:
+        key: Columns that name the run, without case.
+        case: Case.
+        dice: Dice after 0, 1, 2, ... clicks, as far as the run went.
+        clicks: The rows of the clicks.
+    """
+
+    key: tuple[str, str, str, str, str]
+    case: str
+    dice: NDArray[np.float64]
+    clicks: list[dict[str, str]]
+
+    def at(self, click: int) -> float:
+        """Dice after so many clicks; held after the run's end."""
+        return float(self.dice[min(click, len(self.dice) - 1)])
+
+    def clicks_to(self, threshold: float, most: int) -> tuple[int, bool]:
+        """Clicks until a Dice is reached, and whether it was; `most` if not."""
+        reached = np.flatnonzero(self.dice >= threshold)
+        return (int(reached[0]), True) if len(reached) else (most, False)
+
+    def area(self) -> float:
+        """Mean Dice over clicks 0 to 5, by the trapezoid rule."""
+        values = np.array([self.at(click) for click in range(AUC_CLICKS + 1)])
+        return float((values[1:] + values[:-1]).mean() / 2)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Read clicks.csv."""
+    grouped: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["label"], row["start"], row["robot"], row["tool"], row["clicks_of"], row["case"])
+            grouped.setdefault(key, []).append(row)
+    return [
+        Run(key[:5], key[5], np.array([float(row["dice"]) for row in rows]), rows[1:])  # type: ignore[arg-type]
+        for key, rows in grouped.items()
+    ]
+
+
+def interval(values: Sequence[float]) -> list[float]:
+    """95 % bootstrap interval of the mean."""
+    draws = np.random.default_rng(0).choice(np.asarray(values), (BOOTSTRAPS, len(values)))
+    return [round(float(edge), 4) for edge in np.percentile(draws.mean(axis=1), (2.5, 97.5))]
+
+
+def summary_of(runs: Sequence[Run], most: int) -> dict[str, Any]:
+    """Return the numbers of a group of runs."""
+    result: dict[str, Any] = {"runs": len(runs)}
+    for threshold in THRESHOLDS:
+        found = [run.clicks_to(threshold, most) for run in runs]
+        result[f"noc@{threshold:.2f}"] = round(float(np.mean([clicks for clicks, _ in found])), 3)
+        result[f"failures@{threshold:.2f}"] = sum(not reached for _, reached in found)
+    shown = [click for click in SHOWN_CLICKS if click <= most]
+    result["dice"] = {str(click): round(float(np.mean([run.at(click) for run in runs])), 4) for click in shown}
+    result["dice@5_interval"] = interval([run.at(AUC_CLICKS) for run in runs])
+    gap = 1 - np.mean([run.at(0) for run in runs])
+    gained = np.mean([run.at(AUC_CLICKS) for run in runs]) - np.mean([run.at(0) for run in runs])
+    result["share_of_gap_closed@5"] = round(float(gained / gap), 4) if gap > 0 else None
+    result["auc_0_5"] = round(float(np.mean([run.area() for run in runs])), 4)
+    return {**result, **harm_of(runs)}
+
+
+def harm_of(runs: Iterable[Run]) -> dict[str, Any]:
+    """Return how often clicks lower Dice, how many changed voxels are right, and what changed outside the box."""
+    lowered = made = lowered_true = made_true = changed = right = outside = 0
+    for run in runs:
+        for before, after, row in zip(run.dice, run.dice[1:], run.clicks):
+            worse, true = bool(after < before - 1e-9), row["truthful"] == "True"
+            made, lowered = made + 1, lowered + worse
+            made_true, lowered_true = made_true + true, lowered_true + (worse and true)
+            changed, right = changed + int(row["changed"]), right + int(row["right"])
+            outside += int(row["outside_box"])
+    return {
+        "clicks": made,
+        "harm_rate": round(lowered / max(1, made), 4),
+        "harm_rate_of_true_clicks": round(lowered_true / max(1, made_true), 4),
+        "right_share_of_changed_voxels": round(right / max(1, changed), 4),
+        "voxels_outside_box": outside,
+    }
+
+
+def latency_of(runs: Iterable[Run]) -> dict[str, Any]:
+    """Return the times of UDFA's clicks, those that had to run the encoder apart."""
+    rows = [row for run in runs if run.key[3] == "UDFA" for row in run.clicks]
+    groups = {"with_encoder": lambda r: int(r["encoded"]) > 0, "from_cache": lambda r: int(r["encoded"]) == 0}
+    result = {}
+    for name, belongs in groups.items():
+        seconds = [float(row["seconds"]) for row in rows if belongs(row)]
+        slices = [int(row["slices"]) for row in rows if belongs(row)]
+        if seconds:
+            p50, p95 = np.percentile(seconds, (50, 95))
+            mean = round(float(np.mean(slices)), 2)
+            result[name] = {"clicks": len(seconds), "p50_s": round(p50, 4), "p95_s": round(p95, 4), "mean_slices": mean}
+    return result
+
+
+def write_report(folder: Path, facts: dict[str, Any]) -> str:
+    """Write summary.json, summary.md and the plots from clicks.csv and timing.json; returns the table."""
+    runs = read_runs(folder / "clicks.csv")
+    most = int(facts["most_clicks"])
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        label, start, robot, tool, clicks_of = run.key
+        groups.setdefault((start, robot, tool, clicks_of, "all labels"), []).append(run)
+        groups.setdefault((start, robot, tool, clicks_of, label), []).append(run)
+    columns = ("start", "robot", "tool", "clicks_of", "label")
+    rows = [{**dict(zip(columns, key)), **summary_of(found, most)} for key, found in sorted(groups.items())]
+    timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
+    medians = {name: round(float(np.median(times)), 4) for name, times in timing.items()}
+    document = {"run": facts, "latency": latency_of(runs), "timing_medians_s": medians, "groups": rows}
+    (folder / "summary.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
+    table = table_of(rows)
+    (folder / "summary.md").write_text(table + "\n", encoding="utf-8")
+    plot_means(folder, runs, most)
+    plot_labels(folder, runs, most)
+    return table
+
+
+def table_of(rows: Iterable[dict[str, Any]]) -> str:
+    """Return the groups over all labels, and UDFA's labels, as a Markdown table."""
+    head = [
+        "start",
+        "robot",
+        "tool",
+        "clicks of",
+        "label",
+        "NoC85",
+        "NoC90",
+        "NoC95",
+        "Dice 0",
+        "Dice 1",
+        "Dice 5",
+        "harm",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        if row["label"] != "all labels" and not (row["tool"] == "UDFA" and row["robot"] == "centre"):
+            continue
+        cells = [row[name] for name in ("start", "robot", "tool", "clicks_of", "label")]
+        cells += [f"{row[f'noc@{threshold:.2f}']:.1f}" for threshold in THRESHOLDS]
+        cells += [f"{row['dice'].get(click, float('nan')):.3f}" for click in ("0", "1", "5")]
+        lines.append("| " + " | ".join([*cells, f"{row['harm_rate_of_true_clicks']:.0%}"]) + " |")
+    return "\n".join(lines)
+
+
+def plot_means(folder: Path, runs: Sequence[Run], most: int) -> None:
+    """Draw mean Dice against clicks for every tool, a panel per start and robot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    starts, robots = (sorted({run.key[i] for run in runs}) for i in (1, 2))
+    figure = Figure(figsize=(4.5 * len(robots), 3.6 * len(starts)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(starts), len(robots), squeeze=False, sharex=True, sharey=True)
+    clicks = np.arange(most + 1)
+    for line, start in zip(panels, starts):
+        for axes, robot in zip(line, robots):
+            chosen = [run for run in runs if run.key[1:3] == (start, robot)]
+            for tool, clicks_of in sorted({run.key[3:] for run in chosen}, key=lambda t: (t[0] != "UDFA", t)):
+                own = [run for run in chosen if run.key[3:] == (tool, clicks_of)]
+                mean = np.mean([[run.at(click) for click in clicks] for run in own], axis=0)
+                name = tool if clicks_of == "own" else f"{tool}, UDFA's clicks"
+                style = {"linewidth": 2.5} if tool == "UDFA" else {"linestyle": "-" if clicks_of == "own" else ":"}
+                axes.plot(clicks, mean, label=name, **style)
+            axes.set_title(
+                f"{'from the automatic result' if start == 'auto' else 'from scratch'}, robot: {robot}", size=9
+            )
+            axes.set_xlabel("clicks")
+            axes.set_ylabel("mean Dice")
+            axes.set_ylim(0, 1)
+            axes.grid(alpha=0.3)
+    panels[0][0].legend(fontsize=7)
+    figure.savefig(folder / "dice_by_tool.png", dpi=130)
+
+
+def plot_labels(folder: Path, runs: Sequence[Run], most: int) -> None:
+    """Draw UDFA's Dice against clicks for every label, a panel per start."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    chosen = [run for run in runs if run.key[3] == "UDFA" and run.key[2] == "centre"]
+    starts = sorted({run.key[1] for run in chosen})
+    if not starts:
+        return
+    figure = Figure(figsize=(6 * len(starts), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
+    clicks = np.arange(most + 1)
+    for axes, start in zip(panels, starts):
+        for label in sorted({run.key[0] for run in chosen}):
+            own = [run for run in chosen if run.key[:2] == (label, start)]
+            if own:
+                mean = np.mean([[run.at(click) for click in clicks] for run in own], axis=0)
+                axes.plot(clicks, mean, label=label.replace("_", " "))
+        axes.set_title("from the automatic result" if start == "auto" else "from scratch", size=10)
+        axes.set_xlabel("clicks")
+        axes.set_ylabel("Dice (UDFA, robot: centre)")
+        axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(folder / "dice_by_label.png", dpi=130)

@@ -1,0 +1,322 @@
+"""How many clicks does a label need? Robots correct held-out cases with UDFA and with classical tools.
+
+    python Testing/Benchmarks/robot_user.py --model abdomen-ct-mini --data DATA --output results --labels liver,spleen
+
+The protocol is VerSe's (arXiv 2412.16381): clicks until Dice 0.85, 0.90, 0.95, at most 20, a failure counts as 20; from
+the automatic result and from scratch. DATA is a folder prepared by `udfa-train prepare`; its validation cases are used,
+whose patients the checkpoint has never seen. Every tool is corrected by its own robot, which clicks into the largest
+error that this tool has left, and the classical tools get UDFA's clicks as well ("same clicks").
+
+Writes clicks.csv (a row per click), summary.json, summary.md and PNG plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "UDFASegmentation"), str(ROOT / "Testing")]
+
+from Benchmarks.classical_tools import CLASSICAL_TOOLS, Tool  # noqa: E402
+from Benchmarks.robot_report import write_report  # noqa: E402
+from Benchmarks.robots import ROBOTS, Robot, RobotClick, next_click  # noqa: E402
+from udfa.checkpoint import load_checkpoint  # noqa: E402
+from udfa.devices import make_plan  # noqa: E402
+from udfa.geometry import Volume, canonical_orientation  # noqa: E402
+from udfa.inference import Segmenter  # noqa: E402
+from udfa.interaction import CorrectionSession, SessionOptions  # noqa: E402
+from udfa.metrics import dice  # noqa: E402
+from udfa.models import resolve_model  # noqa: E402
+from udfa.slice_network import SliceNetwork  # noqa: E402
+from udfa.volume_io import read_volume  # noqa: E402
+
+MOST_CLICKS = 20
+ENOUGH_DICE = 0.95
+"""A run ends here; its Dice is held for the clicks that it did not need."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One click, or click 0: the state before the first."""
+
+    case: str
+    label: str
+    start: str
+    """auto or scratch."""
+    robot: str
+    tool: str
+    clicks_of: str
+    """own: the robot saw this tool's result; udfa: it saw UDFA's."""
+    click: int
+    dice: float
+    positive: Optional[bool] = None
+    truthful: Optional[bool] = None
+    changed: int = 0
+    right: int = 0
+    """Changed voxels that are right now."""
+    outside_box: int = 0
+    slices: int = 0
+    seconds: float = 0.0
+    encoded: int = 0
+    """Slices that the encoder had to see for this click; 0 when all came from the cache."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run."""
+
+    labels: Sequence[str]
+    starts: Sequence[str]
+    robots: Sequence[Robot]
+    rivals: Sequence[str]
+    most_clicks: int
+    carry: int
+    seed: int
+
+
+class UDFATool:
+    """The product's own session as a tool; sessions of a case share the encoder's features."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        volume: Volume,
+        labelmap: NDArray[np.uint8],
+        carry: int,
+        shared: Optional[SliceNetwork],
+    ) -> None:
+        self.session = CorrectionSession(segmenter, volume, labelmap, SessionOptions(carry_slices=carry))
+        if shared is not None:
+            self.session.network = shared
+        self.labelmap = self.session.labelmap
+        self.outside_box = self.slices = self.encoded = 0
+
+    def click(self, position: tuple[int, int, int], value: int, positive: bool) -> float:
+        """Click, and note what happened outside the box."""
+        before = self.labelmap.copy()
+        cached = self.session.network.encoded
+        edit = self.session.click(position, value, positive)
+        changed = before != self.labelmap
+        changed[edit.box] = False
+        self.outside_box, self.slices = int(changed.sum()), len(edit.slices)
+        self.encoded = self.session.network.encoded - cached
+        return edit.seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """A held-out case with its automatic result."""
+
+    name: str
+    volume: Volume
+    reference: NDArray[np.uint8]
+    automatic: NDArray[np.uint8]
+    slice_axis: int = 0
+    """Axis across which the slices are stacked."""
+
+
+def run(
+    case: Case, segmenter: Segmenter, settings: Settings, shared: SliceNetwork, orders: Sequence[tuple[str, str, Robot]]
+) -> Iterator[Row]:
+    """Yield the rows of a case for each (label, start, robot)."""
+    for label, start, robot in orders:
+        value = segmenter.config.labels.index(label) + 1
+        beginning = case.automatic.copy() if start == "auto" else np.zeros_like(case.automatic)
+        tool = UDFATool(segmenter, case.volume, beginning, settings.carry, shared)
+        base = {"case": case.name, "label": label, "start": start, "robot": robot.name}
+        made: list[RobotClick] = []
+        yield from corrected(tool, case, value, robot, settings, {**base, "tool": "UDFA", "clicks_of": "own"}, made)
+        for name in settings.rivals:
+            for clicks_of, replay in (("own", None), ("udfa", made)):
+                rival = CLASSICAL_TOOLS[name](case.volume.array, case.volume.spacing_mm, beginning.copy())
+                where = {**base, "tool": name, "clicks_of": clicks_of}
+                yield from corrected(rival, case, value, robot, settings, where, [], replay)
+
+
+def corrected(
+    tool: Tool,
+    case: Case,
+    value: int,
+    robot: Robot,
+    settings: Settings,
+    where: dict[str, str],
+    made: list[RobotClick],
+    replay: Optional[Sequence[RobotClick]] = None,
+) -> Iterator[Row]:
+    """Let a robot correct a label with a tool; yields a row per click and fills `made` with the clicks.
+
+    Args:
+        tool: Starts from its labelmap.
+        case: Volume and reference.
+        value: Label value.
+        robot: How to click.
+        settings: Limits and seed.
+        where: The columns that name the run.
+        made: Takes the clicks.
+        replay: Clicks to make instead of the robot's own.
+    """
+    random = np.random.default_rng([settings.seed, zlib.crc32("|".join(where.values()).encode())])
+    reference = case.reference == value
+    score = dice(tool.labelmap == value, reference)
+    yield Row(**where, click=0, dice=score)
+    for number in range(1, settings.most_clicks + 1):
+        if replay is not None:
+            click = replay[number - 1] if number <= len(replay) else None
+        elif score >= ENOUGH_DICE:
+            click = None
+        else:
+            click = next_click(
+                tool.labelmap == value, reference, case.volume.spacing_mm, robot, random, case.slice_axis
+            )
+        if click is None:
+            return
+        before = tool.labelmap.copy()
+        seconds = tool.click(click.position, value, click.positive)
+        made.append(click)
+        changed = before != tool.labelmap
+        right = changed & ((tool.labelmap == value) == reference)
+        score = dice(tool.labelmap == value, reference)
+        yield Row(
+            **where,
+            click=number,
+            dice=score,
+            positive=click.positive,
+            truthful=click.truthful,
+            changed=int(changed.sum()),
+            right=int(right.sum()),
+            outside_box=getattr(tool, "outside_box", 0),
+            slices=getattr(tool, "slices", 0),
+            seconds=seconds,
+            encoded=getattr(tool, "encoded", 0),
+        )
+
+
+def slab_seconds(segmenter: Segmenter, volume: Volume, carry: int, repeats: int = 5) -> list[float]:
+    """Times to segment a slab of 2 carry + 1 slices from the middle of a volume automatically."""
+    middle = volume.array.shape[0] // 2
+    slab = volume.array[max(0, middle - carry) : middle + carry + 1]
+    part = Volume(np.ascontiguousarray(slab), volume.spacing_mm, volume.direction, volume.origin_mm)
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        segmenter.segment(part)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def click_seconds(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) -> dict[str, list[float]]:
+    """Times of a first and of next clicks, with the given carrying and on one slice; from scratch, largest label."""
+    value = int(np.bincount(case.reference.ravel(), minlength=2)[1:].argmax()) + 1
+    planes = np.flatnonzero((case.reference == value).any(axis=(1, 2)))
+    middle = int(planes[len(planes) // 2])
+    pixels = np.argwhere(case.reference[middle] == value)
+    place = (middle, *(int(p) for p in pixels[len(pixels) // 2]))
+    times: dict[str, list[float]] = {"first": [], "next": [], "first_one_slice": [], "next_one_slice": []}
+    for key, limit in (("", carry), ("_one_slice", 0)):
+        for _ in range(repeats):
+            session = CorrectionSession(
+                segmenter, case.volume, np.zeros_like(case.automatic), SessionOptions(carry_slices=limit)
+            )
+            for kind in ("first", "next", "next"):
+                times[kind + key].append(session.click(place, value).seconds)
+                session.undo()
+    return times
+
+
+def main() -> int:
+    """Run the benchmark from the command line."""
+    options = parse()
+    started = time.monotonic()
+    plan = make_plan(options.device)
+    checkpoint = load_checkpoint(resolve_model(options.model))
+    segmenter = Segmenter.from_checkpoint(checkpoint, plan)
+    names = options.labels.split(",") if options.labels else segmenter.config.labels
+    settings = Settings(
+        labels=[name for name in names if name in segmenter.config.labels],
+        starts=options.starts.split(","),
+        robots=[robot for robot in ROBOTS if robot.name in options.robots.split(",")],
+        rivals=[name for name in CLASSICAL_TOOLS if name in options.rivals.split(",")],
+        most_clicks=options.most_clicks,
+        carry=options.carry,
+        seed=options.seed,
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    timing: dict[str, list[float]] = {}
+    with (options.output / "clicks.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
+        writer.writeheader()
+        for case in load_cases(options, segmenter):
+            if not timing:
+                timing = {**click_seconds(segmenter, case, settings.carry)}
+                timing["slab_again"] = slab_seconds(segmenter, case.volume, settings.carry)
+            for row in rows_of(case, segmenter, settings):
+                writer.writerow(asdict(row))
+                file.flush()
+            print(f"{case.name}: done after {time.monotonic() - started:.0f} s", flush=True)
+    run_facts = {
+        "model": checkpoint.info.name,
+        "content_sha256": checkpoint.info.content_sha256,
+        "plan": plan.describe(),
+        "most_clicks": settings.most_clicks,
+        "carry_slices": settings.carry,
+        "seed": settings.seed,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    (options.output / "timing.json").write_text(json.dumps(timing, indent=2), encoding="utf-8")
+    print(write_report(options.output, run_facts))
+    return 0
+
+
+def rows_of(case: Case, segmenter: Segmenter, settings: Settings) -> Iterator[Row]:
+    """Yield all rows of a case, for the labels that it has."""
+    session = CorrectionSession(segmenter, case.volume, case.automatic, SessionOptions(cache_bytes=4 * 1024**3))
+    present = [n for n in settings.labels if (case.reference == segmenter.config.labels.index(n) + 1).any()]
+    orders = [(n, start, robot) for n in present for start in settings.starts for robot in settings.robots]
+    yield from run(case, segmenter, settings, session.network, orders)
+
+
+def load_cases(options: argparse.Namespace, segmenter: Segmenter) -> Iterator[Case]:
+    """Read the held-out cases one by one and segment them."""
+    manifest = json.loads((options.data / "manifest.json").read_text(encoding="utf-8"))
+    if list(manifest["labels"]) != list(segmenter.config.labels):
+        raise SystemExit(f"The data has labels {manifest['labels']}, the model {list(segmenter.config.labels)}.")
+    entries = [entry for entry in manifest["cases"] if entry["split"] == "val"]
+    for entry in entries[: options.cases]:
+        volume = read_volume(options.data / entry["image"])
+        reference = read_volume(options.data / entry["label"]).array.astype(np.uint8)
+        axis = canonical_orientation(volume, segmenter.config.preprocessing.slice_axis).permutation[0]
+        yield Case(entry["name"], volume, reference, segmenter.segment(volume).labelmap, axis)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="checkpoint that takes clicks (default: abdomen-ct-mini)")
+    parser.add_argument("--data", type=Path, required=True, help="folder prepared by udfa-train prepare")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--labels", help="names separated by commas (default: all)")
+    parser.add_argument("--cases", type=int, help="only the first N held-out cases")
+    parser.add_argument("--starts", default="auto,scratch")
+    parser.add_argument("--robots", default=",".join(robot.name for robot in ROBOTS))
+    parser.add_argument("--rivals", default=",".join(CLASSICAL_TOOLS), help="classical tools to compare with")
+    parser.add_argument("--most-clicks", type=int, default=MOST_CLICKS)
+    parser.add_argument("--carry", type=int, default=4, help="slices up and down that a correction may be carried")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
