@@ -172,6 +172,10 @@ class Harness:
         """Unload the module and put slicer.util back."""
         if self.widget is not None:
             slicer.app.moduleManager().aboutToBeUnloaded.emit(MODULE_NAME)
+        # The next panel gets a parameter node of its own, without the observers that Slicer's wrapper leaves behind.
+        node = slicer.mrmlScene.GetSingletonNode(MODULE_NAME, "vtkMRMLScriptedModuleNode")
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
         QtWidgets.QApplication.processEvents()
         for name, function in self._originals.items():
             setattr(slicer.util, name, function)
