@@ -225,10 +225,33 @@ def test_quitting_during_a_run_ends_it_without_a_result(scene, volume, opened, f
     assert panel.inspection.Observations == []
 
 
+class NothingPending:
+    """An installer for which no installation waits."""
+
+    def resumePending(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"), [("ready", "Everything is installed."), ("failed", "No connection. Try again.")]
+)
+def test_an_installation_that_waited_for_the_restart_goes_on_when_the_module_opens(harness, fake, outcome, text):
+    from UDFASegmentationLib.Installation import Result
+
+    class Pending:
+        def resumePending(self):
+            return Result(outcome, "" if outcome == "ready" else text)
+
+    harness.open(models=fake, installer=Pending(), warmUp=lambda: None)
+    assert harness.ui.statusLabel.text == ""
+    harness.widget.enter()
+    assert harness.ui.statusLabel.text == text
+
+
 def test_a_missing_installation_is_asked_for_before_the_run_and_declining_it_runs_nothing(harness, volume, fake):
     from UDFASegmentationLib.Installation import Result
 
-    class Declining:
+    class Declining(NothingPending):
         asked = 0
 
         def ensureReady(self):
@@ -255,7 +278,7 @@ def test_torch_is_imported_on_the_executor_thread_before_the_installation_looks_
 
     order = []
 
-    class Installer:
+    class Installer(NothingPending):
         def ensureReady(self):
             order.append(("installer", threading.current_thread() is threading.main_thread()))
             return Result(READY)
@@ -276,7 +299,7 @@ def test_torch_is_imported_on_the_executor_thread_before_the_installation_looks_
 def test_closing_the_scene_while_the_installation_asks_runs_nothing(harness, scene, volume, fake):
     from UDFASegmentationLib.Installation import READY, Result
 
-    class Slow:
+    class Slow(NothingPending):
         def ensureReady(self):
             scene.Clear(False)
             return Result(READY)
