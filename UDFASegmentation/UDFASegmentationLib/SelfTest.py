@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from UDFASegmentationLib.TritonGuard import tritonKeptOut
+
 SIDE = 32
 """Height and width of the test image: the smallest that the network takes."""
 
@@ -16,6 +18,11 @@ def selfTest(importer: Callable[[str], Any] = importlib.import_module) -> list[s
     Args:
         importer: Imports a module by name; replaced in tests.
     """
+    with tritonKeptOut():
+        return _failures(importer)
+
+
+def _failures(importer: Callable[[str], Any]) -> list[str]:
     failures = []
     for name, check in (("torch", _checkTorch), ("timm", _checkImport), ("safetensors.torch", _checkImport)):
         try:

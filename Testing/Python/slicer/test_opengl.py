@@ -35,6 +35,10 @@ except CheckpointError:
     import sys
     print("timm" in sys.modules)
 """
+SELF_TEST = """
+from UDFASegmentationLib.SelfTest import selfTest
+print(selfTest() == [])
+"""
 
 
 def run(code: str) -> str:
@@ -51,5 +55,6 @@ def test_a_window_without_a_display_shows_its_background():
     assert run(DRAW).strip() == "[0.0, 255.0, 0.0]"
 
 
-def test_a_model_can_be_loaded_after_something_was_drawn():
-    assert run(DRAW + LOAD_MODEL).split()[-1] == "True"
+@pytest.mark.parametrize("code", [LOAD_MODEL, SELF_TEST], ids=["model", "self-test"])
+def test_torch_and_its_companions_can_be_imported_after_something_was_drawn(code: str):
+    assert run(DRAW + code).split()[-1] == "True"
