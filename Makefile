@@ -19,7 +19,7 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 DEMO_ARGS ?=
 
 ifeq ($(origin VENV),command line)
