@@ -129,14 +129,12 @@ class UDFASegmentationTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Run all checks."""
-        from UDFASegmentationLib.SlicerChecks import CHECKS
+        """Run all checks; unittest takes this method for the whole case."""
+        from UDFASegmentationLib.SlicerChecks import runChecks
 
-        for check in CHECKS:
-            self.setUp()
-            self.delayDisplay(f"{check.__doc__}")
-            check(self)
-        self.delayDisplay(_("All checks passed."))
+        self.setUp()
+        for sentence in runChecks(UDFASegmentationLogic()):
+            self.delayDisplay(sentence)
 
 
 def onStartupCompleted() -> None:

@@ -67,7 +67,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     def __init__(self, ui: Any, getParameterNode: Callable[[], Any], services: PanelServices) -> None:
         super().__init__()
-        self._ui = ui
+        self.ui = ui
         self._getParameterNode = getParameterNode
         self._services = services
         self._parameterNode: Optional[Any] = None
@@ -206,7 +206,7 @@ class SegmentationWidget(VTKObservationMixin):
             old.disconnectGui(self._guiTag)
         self._parameterNode = node
         if node is not None:
-            self._guiTag = node.connectGui(self._ui)
+            self._guiTag = node.connectGui(self.ui)
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
             self._onParameterNodeModified()
 
@@ -245,7 +245,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     def _updateButtons(self) -> None:
         self._inspect()
-        ui, running, reason = self._ui, self.runs.running, self.notReadyReason()
+        ui, running, reason = self.ui, self.runs.running, self.notReadyReason()
         for section in (ui.inputsCollapsibleButton, ui.outputCollapsibleButton, ui.advancedCollapsibleButton):
             section.enabled = not running
         ui.segmentButton.enabled = not running and not reason
@@ -255,7 +255,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     def _detectDevices(self) -> None:
         """List the devices, once torch can be imported and someone looks or has it in use already."""
-        if self.devices.detected or self._ui.advancedCollapsibleButton.collapsed or not self._services.torchIsThere():
+        if self.devices.detected or self.ui.advancedCollapsibleButton.collapsed or not self._services.torchIsThere():
             return
         self.chores.request("devices", self._services.findDevices, self.devices.showDetected)
 
