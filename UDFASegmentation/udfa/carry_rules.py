@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, agreed_change, changeable, thin_radius
-from udfa.masks import Mask, Point, dilated, distance_mm, opened, touching
+from udfa.masks import Mask, Point, SpacingMm, depth_mm, dilated, distance_mm, opened, touching
 
 CARRY_MARGIN_MM = 4.0
 """How far a carried correction may grow beyond its outline on the slice before."""
@@ -22,6 +22,10 @@ CARRY_AGREEMENT = 0.5
 
 CARRY_TOLERANCE = 0.35
 """Largest change of normalised intensity from slice to slice for a pixel to count as the same tissue."""
+
+CARRY_DEPTH = 1.5
+"""How far a correction carries, in radii of the largest disc that fits into it: mistakes are about as deep as they are
+wide. Farther away, less than half of the carried voxels were right (BTCV validation patients)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,19 @@ class Carried:
     piece: Piece
     partners: frozenset[int]
     followed: bool
+
+
+def slices_to_carry(change: Mask, spacing_mm: SpacingMm, slice_mm: float, limit: int) -> int:
+    """Return to how many slices a correction may be carried in one direction.
+
+    Args:
+        change: (H, W) pixels that changed on the clicked slice.
+        spacing_mm: Pixel size.
+        slice_mm: Distance of the slices.
+        limit: The user's limit.
+    """
+    radius_mm = float(depth_mm(change, spacing_mm).max())
+    return min(limit, int(CARRY_DEPTH * radius_mm / slice_mm))
 
 
 def hint(carried: Carried, piece: Piece, aim: Aim) -> Mask:

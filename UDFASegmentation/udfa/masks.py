@@ -107,10 +107,15 @@ def seeds_at(shape: tuple[int, ...], points: Sequence[Point], ring: bool = False
     return seeds
 
 
+def depth_mm(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
+    """Distance of each pixel of a mask from the nearest pixel outside, 0 outside; the array's edge is outside."""
+    outside = np.pad(~mask, 1, constant_values=True)
+    return _distance_outside(outside, spacing_mm)[1:-1, 1:-1]
+
+
 def deepest_point(mask: Mask) -> Point:
     """Return the pixel of a non-empty mask that lies farthest from its edge, in pixels; the array's edge is one."""
-    padded = np.pad(~mask, 1, constant_values=True)
-    depth = _distance_outside(padded, (1.0, 1.0))[1:-1, 1:-1]
+    depth = depth_mm(mask, (1.0, 1.0))
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(row), int(column)
 

@@ -9,7 +9,16 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from udfa.carry_rules import CARRY_MARGIN_MM, Carried, carried_change, fallback_change, hint, limited_to, partners
+from udfa.carry_rules import (
+    CARRY_MARGIN_MM,
+    Carried,
+    carried_change,
+    fallback_change,
+    hint,
+    limited_to,
+    partners,
+    slices_to_carry,
+)
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
 from udfa.masks import Point, deepest_point, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
@@ -140,6 +149,7 @@ class SliceEditor:
         state: Carried,
     ) -> None:
         """Carry a correction from slice to slice in one direction, until image or network say no."""
+        limit = slices_to_carry(state.change, self._spacing_mm, self._slice_mm, limit)
         region, state = self._trimmed(region, state, limit)
         local = [(row - region[0].start, column - region[1].start) for row, column in points]
         for z in range(start + step, start + step * (limit + 1), step):

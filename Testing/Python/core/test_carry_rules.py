@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from udfa.carry_rules import Carried, carried_change, fallback_change, hint, limited_to, partners
+from udfa.carry_rules import (
+    Carried,
+    carried_change,
+    fallback_change,
+    hint,
+    limited_to,
+    partners,
+    slices_to_carry,
+)
 from udfa.edit_rules import Aim, Piece
 
 ADD = Aim(value=1, positive=True, reach_mm=60.0)
@@ -143,3 +151,14 @@ def test_only_partners_and_the_background_may_receive() -> None:
     piece = replace(piece_of(np.zeros(SIZE)), givable=np.array([True, True, False, True]))
     assert limited_to(piece, frozenset({2})).givable.tolist() == [True, False, False, False]
     assert limited_to(piece, frozenset({1, 3})).givable.tolist() == [True, True, False, True]
+
+
+def test_a_correction_carries_one_and_a_half_times_as_far_as_it_is_wide() -> None:
+    """The largest disc in a square of 20 mm has a radius of 10 mm: 15 mm, or seven slices of 2 mm."""
+    change = square(10, 30)
+    assert slices_to_carry(change, (1.0, 1.0), 2.0, limit=20) == 7
+    assert slices_to_carry(change, (1.0, 1.0), 2.0, limit=4) == 4
+    assert slices_to_carry(change, (0.5, 0.5), 2.0, limit=20) == 3
+    line = np.zeros(SIZE, bool)
+    line[20, 5:35] = True
+    assert slices_to_carry(line, (1.0, 1.0), 2.0, limit=20) == 0

@@ -7,6 +7,7 @@ import pytest
 
 from udfa.masks import (
     deepest_point,
+    depth_mm,
     dilated,
     distance_mm,
     distance_to_mm,
@@ -116,3 +117,10 @@ def test_the_deepest_point_is_in_the_middle_and_the_views_edge_is_an_edge() -> N
 @pytest.mark.parametrize(("length", "spacing", "count"), [(4.0, 2.0, 2), (4.0, 3.0, 2), (0.3, 0.1, 3), (0.0, 1.0, 0)])
 def test_pixels_cover_a_length(length: float, spacing: float, count: int) -> None:
     assert pixels(length, spacing) == count
+
+
+def test_the_depth_is_the_distance_from_outside_in_mm() -> None:
+    mask = np.zeros((9, 9), bool)
+    mask[2:7, 2:7] = True
+    assert depth_mm(mask, (1.0, 2.0))[4].tolist() == [0, 0, 2, 3, 3, 3, 2, 0, 0]
+    assert depth_mm(np.ones((3, 3), bool), (1.0, 1.0))[1].tolist() == [1, 2, 1]
