@@ -306,7 +306,8 @@ def activeVolume() -> Optional[Any]:
     """Return the background volume of the first visible slice view that has one."""
     layout = slicer.app.layoutManager()
     for name in layout.sliceViewNames() if layout is not None else ():
-        identifier = layout.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+        view = layout.sliceWidget(name)
+        identifier = view.mrmlSliceCompositeNode().GetBackgroundVolumeID() if view is not None else None
         volume = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
         if volume is not None and volume.GetClassName() == "vtkMRMLScalarVolumeNode":
             return volume

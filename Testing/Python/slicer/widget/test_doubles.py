@@ -1,0 +1,152 @@
+"""The doubles are strict: what PythonQt, CTK or qMRML would refuse or drop silently raises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+
+pytestmark = pytest.mark.usefixtures("_doubles")
+
+
+@pytest.fixture
+def qt():
+    import qt
+
+    return qt
+
+
+def test_properties_are_attributes(qt):
+    button = qt.QPushButton("Go")
+    button.enabled = False
+    button.toolTip = "tip"
+    assert (button.text, button.enabled, button.toolTip) == ("Go", False, "tip")
+    button.name = "go"
+    assert button.name == "go"
+    with pytest.raises(TypeError, match="not callable"):
+        button.text()
+
+
+def test_an_unknown_attribute_cannot_be_set_or_read(qt):
+    button = qt.QPushButton()
+    with pytest.raises(AttributeError, match="enabledd"):
+        button.enabledd = True
+    with pytest.raises(AttributeError):
+        _ = button.captionText
+
+
+def test_a_signal_that_the_class_lacks_cannot_be_connected(qt):
+    with pytest.raises(RuntimeError, match="no signal 'pushed\\(\\)'"):
+        qt.QPushButton().connect("pushed()", print)
+    with pytest.raises(RuntimeError, match="no signal 'clicked\\(int\\)'"):
+        qt.QPushButton().connect("clicked(int)", print)
+
+
+def test_extra_signal_arguments_are_dropped_and_disconnecting_works(qt):
+    calls = []
+
+    def slot():
+        calls.append(1)
+
+    button = qt.QPushButton()
+    button.connect("clicked(bool)", slot)
+    button.click()
+    button.disconnect("clicked(bool)", slot)
+    button.click()
+    assert calls == [1]
+    with pytest.raises(RuntimeError, match="not connected"):
+        button.disconnect("clicked(bool)", slot)
+
+
+def test_classes_that_no_test_needs_do_not_exist(qt):
+    import ctk
+
+    for module, name in ((qt, "QCalendarWidget"), (ctk, "ctkRangeWidget"), (slicer, "qMRMLVolumeWidget")):
+        with pytest.raises(AttributeError):
+            getattr(module, name)
+
+
+def test_a_file_dialog_or_question_without_an_answer_raises(qt, harness):
+    with pytest.raises(RuntimeError, match="no answer"):
+        qt.QFileDialog.getSaveFileName(None, "", "", "")
+    with pytest.raises(RuntimeError, match="no answer"):
+        slicer.util.confirmOkCancelDisplay("Really?")
+    with pytest.raises(TypeError, match="dontShowAgain"):
+        slicer.util.errorDisplay("text", dontShowAgain=True)
+
+
+def test_the_node_selector_follows_the_scene(scene):
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.noneEnabled = True
+    seen = []
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: seen.append(node))
+    selector.setMRMLScene(scene)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert (selector.nodeCount(), selector.currentNode()) == (1, None)
+    selector.setCurrentNode(node)
+    scene.RemoveNode(node)
+    assert seen == [node, None]
+    selector.setMRMLScene(None)
+
+
+def test_without_a_none_entry_the_first_node_is_chosen(scene):
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.setMRMLScene(scene)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert selector.currentNode() is node
+    selector.setMRMLScene(None)
+
+
+def test_the_segment_editor_wants_its_node_first(scene):
+    editor = slicer.qMRMLSegmentEditorWidget()
+    with pytest.raises(RuntimeError, match="segment editor node first"):
+        editor.setSegmentationNode(None)
+
+
+def test_the_parameter_node_wrapper_stores_as_slicer_does(scene):
+    from UDFASegmentationLib.ParameterNode import UDFASegmentationParameterNode
+
+    node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    wrapper = UDFASegmentationParameterNode(node)
+    volume = slicer.util.addVolumeFromArray(np.zeros((2, 2, 2)))
+    wrapper.inputVolume, wrapper.omittedLabels, wrapper.replaceSegments = volume, ["a", "b"], False
+    assert node.GetNodeReference("inputVolume") is volume
+    assert [node.GetParameter(f"omittedLabels_{i}") for i in range(2)] == ["a", "b"]
+    assert node.GetParameter("omittedLabels_len") == "2"
+    assert node.GetParameter("replaceSegments") == "False"
+    wrapper.omittedLabels = ["c"]
+    assert list(UDFASegmentationParameterNode(node).omittedLabels) == ["c"]
+    assert not node.HasParameter("omittedLabels_1")
+    with pytest.raises(ValueError, match="device"):
+        wrapper.device = 3
+    with pytest.raises(ValueError, match="is not a"):
+        wrapper.inputVolume = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+
+
+def test_the_wrapper_refuses_types_that_slicer_could_not_store_or_names_that_it_uses():
+    from slicer.parameterNodeWrapper import parameterNodeWrapper
+
+    with pytest.raises(ValueError, match="reserved"):
+
+        @parameterNodeWrapper
+        class Reserved:
+            default: str
+
+
+def test_a_collapsed_section_hides_its_contents_and_nothing_else(qt):
+    import ctk
+
+    section = ctk.ctkCollapsibleButton()
+    layout = qt.QVBoxLayout(section)
+    shown, hidden = qt.QLabel("a"), qt.QLabel("b")
+    layout.addWidget(shown)
+    layout.addWidget(hidden)
+    hidden.setVisible(False)
+    states = []
+    section.connect("contentsCollapsed(bool)", lambda collapsed: states.append(collapsed))
+    section.collapsed = True
+    section.collapsed = False
+    assert (shown.isHidden(), hidden.isHidden(), states) == (False, True, [True, False])
