@@ -171,7 +171,11 @@ class CorrectionSession:
         """Take up changes made elsewhere (brush, eraser); returns them as an edit, None if there are none.
 
         Later clicks leave what was painted as it is, unless they are made on it.
+
+        Raises:
+            InvalidInputError: The labelmap does not fit.
         """
+        self._check_labelmap(labelmap)
         found = delta(self.labelmap, labelmap)
         if found is None:
             return None
@@ -190,7 +194,11 @@ class CorrectionSession:
 
         If it is what `undo` or `redo` would give, that is done, so that the clicks follow; edits without effect are
         passed over. Anything else is taken up as a manual edit.
+
+        Raises:
+            InvalidInputError: The labelmap does not fit.
         """
+        self._check_labelmap(labelmap)
         found = delta(self.labelmap, labelmap)
         if found is None:
             return "same"
@@ -228,6 +236,12 @@ class CorrectionSession:
         self._history.push(edit)
         if self.audit is not None:
             self.audit.add(edit)
+
+    def _check_labelmap(self, labelmap: NDArray[np.uint8]) -> None:
+        if labelmap.shape != self.labelmap.shape or labelmap.dtype != np.uint8:
+            raise InvalidInputError(
+                f"The labelmap is {labelmap.dtype} {labelmap.shape}, but must be uint8 {self.labelmap.shape}."
+            )
 
     def _checked(self, position: Position) -> Position:
         if len(position) != 3 or not all(0 <= p < n for p, n in zip(position, self.labelmap.shape)):

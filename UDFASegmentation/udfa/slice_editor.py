@@ -128,9 +128,10 @@ class SliceEditor:
         if aim.positive and not (self.standing.labels[z] == aim.value).any():
             aim = replace(aim, reach_mm=aim.reach_mm * REACH_FACTOR_NEW_LABEL)
         region = self._region_around(points, aim.reach_mm)
-        local = [(row - region[0].start, column - region[1].start) for row, column in points]
+        local = [_shifted(point, region, -1) for point in points]
         piece = self._piece(z, region, local)
-        answer = self._answer(z, region, points)
+        earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
+        answer = self._ask(z, region, earlier, [PlaneClick(*point, aim.value, aim.positive) for point in points])
         change, followed = change_for_clicks(piece, answer, local, aim)
         if not change.any():
             return None
@@ -151,16 +152,17 @@ class SliceEditor:
         """Carry a correction from slice to slice in one direction, until image or network say no."""
         limit = slices_to_carry(state.change, self._spacing_mm, self._slice_mm, limit)
         region, state = self._trimmed(region, state, limit)
-        local = [(row - region[0].start, column - region[1].start) for row, column in points]
+        local = [_shifted(point, region, -1) for point in points]
         for z in range(start + step, start + step * (limit + 1), step):
             if not 0 <= z < len(self.standing.labels):
                 return
-            piece = limited_to(self._piece(z, region, ()), state.partners | {self.aim.value})
+            piece = limited_to(self._untold(z, region), state.partners | {self.aim.value})
             wanted = hint(state, piece, self.aim)
             if not wanted.any():
                 return
             place = deepest_point(wanted)
-            answer = self._answer(z, region, [(place[0] + region[0].start, place[1] + region[1].start)])
+            asked = PlaneClick(*_shifted(place, region), self.aim.value, self.aim.positive)
+            answer = self._ask(z, region, self._earlier(z), [asked])
             if state.followed:
                 change = carried_change(state, piece, answer, wanted, self.aim)
             else:
@@ -209,32 +211,49 @@ class SliceEditor:
         intensity = self.network.intensity(z, region)
         return Piece(labels, intensity, fixed, givable, self._spacing_mm, self.network.detail_mm)
 
-    def _answer(self, z: int, region: Region, points: Sequence[Point]) -> Answer:
-        """Ask the network about a part of a slice, given clicks at `points` and the earlier ones that still hold."""
-        aim = self.aim
-        clicks = [PlaneClick(row, column, aim.value, aim.positive) for row, column in points]
-        earlier = [c for c in self.standing.clicks if c.z == z and self._holds(c) and not self._gives_way(c, points)]
-        prompts = [c.on_plane() for c in earlier] + clicks
+    def _untold(self, z: int, region: Region) -> Piece:
+        """Describe a part of a slice that was not clicked now: what earlier clicks said there stays."""
+        piece = self._piece(z, region, ())
+        fixed = piece.fixed.copy()
+        for click in self._earlier(z):
+            row, column = _shifted((click.row, click.column), region, -1)
+            if self._contradicts(click) and 0 <= row < fixed.shape[0] and 0 <= column < fixed.shape[1]:
+                fixed[row, column] = True
+        return replace(piece, fixed=fixed)
+
+    def _ask(self, z: int, region: Region, earlier: Sequence[SliceClick], clicks: Sequence[PlaneClick]) -> Answer:
+        """Ask the network about a part of a slice, given earlier clicks and new ones."""
+        prompts = [click.on_plane() for click in earlier] + list(clicks)
         answer = self.network.ask(z, np.asarray(self.standing.labels[z]), prompts, region)
         for click in earlier:
-            row, column = click.row - region[0].start, click.column - region[1].start
+            row, column = _shifted((click.row, click.column), region, -1)
             if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:
                 # Whatever the network makes of it, the reader has said what is here.
                 answer[:, row, column] *= not click.positive
                 answer[click.value, row, column] = float(click.positive)
         return answer
 
-    def _holds(self, click: SliceClick) -> bool:
-        """Whether the labels are still as an earlier click wanted them; if not, the reader has changed their mind."""
-        label = int(self.standing.labels[click.z, click.row, click.column])
-        return (label == click.value) == click.positive
+    def _earlier(self, z: int) -> list[SliceClick]:
+        """Earlier clicks on a slice that the labels still honour; of the others the reader has thought better."""
+        here = [click for click in self.standing.clicks if click.z == z]
+        labels = self.standing.labels
+        return [c for c in here if (int(labels[c.z, c.row, c.column]) == c.value) == c.positive]
+
+    def _contradicts(self, click: SliceClick) -> bool:
+        """Whether an earlier click and the new ones cannot both hold at the same place."""
+        if click.value == self.aim.value:
+            return click.positive != self.aim.positive
+        return click.positive and self.aim.positive
 
     def _gives_way(self, click: SliceClick, points: Sequence[Point]) -> bool:
         """Whether an earlier click contradicts the new ones and lies so near that they replace it."""
-        same = click.value == self.aim.value
-        contradicts = click.positive != self.aim.positive if same else click.positive and self.aim.positive
-        if not contradicts:
+        if not self._contradicts(click):
             return False
         rows_mm, columns_mm = self._spacing_mm
         squared = ((click.row - r) ** 2 * rows_mm**2 + (click.column - c) ** 2 * columns_mm**2 for r, c in points)
         return min(squared) <= FALLBACK_RADIUS_MM**2
+
+
+def _shifted(point: Point, region: Region, sign: int = 1) -> Point:
+    """A pixel of a region in pixels of the slice, or with sign -1 the other way round."""
+    return point[0] + sign * region[0].start, point[1] + sign * region[1].start

@@ -176,3 +176,17 @@ def test_with_no_carrying_only_the_clicked_slice_changes_and_only_it_is_encoded(
     session.click((4, 20, 20), LIVER)
     assert slices_with(session.labelmap) == [4]
     assert session.segmenter.encoded == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("opinion", [always(LIVER), stubborn])
+def test_a_carried_correction_does_not_overrule_an_earlier_click_on_the_next_slice(opinion: Opinion) -> None:
+    """Also not right beside the carried place, where a new click on the same slice would win."""
+    session = session_of(np.zeros((9, 48, 48)), np.zeros((9, 48, 48)), opinion, with_carry(0, reach_mm=8.0))
+    session.click((5, 24, 24), SPLEEN)
+    session.click((5, 24, 27), LIVER, positive=False)
+    session.options = with_carry(4, reach_mm=8.0)
+    edit = session.click((4, 24, 25), LIVER)
+    assert session.labelmap[4, 24, 24] == LIVER
+    assert session.labelmap[5, 24, 24] == SPLEEN
+    assert session.labelmap[5, 24, 27] != LIVER
+    assert 4 in edit.slices

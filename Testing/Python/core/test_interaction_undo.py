@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.clicks import LIVER, SPLEEN, STOMACH, always, by_intensity, mini_segmenter, session_of, stubborn, volume_of
+from udfa.errors import InvalidInputError
 from udfa.history import Click
 from udfa.interaction import CorrectionSession, SessionOptions
 
@@ -192,6 +193,14 @@ def test_following_a_brush_takes_it_up() -> None:
     assert session.follow(painted) == "manual"
     assert (session.labelmap == painted).all()
     assert len(session.clicks) == 1
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 24, 25), np.uint8), np.zeros(SHAPE, np.int16)])
+def test_a_labelmap_that_does_not_fit_is_not_taken_up(wrong: np.ndarray) -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn)
+    for method in (session.take_up, session.follow):
+        with pytest.raises(InvalidInputError, match="must be uint8"):
+            method(wrong)
 
 
 # Any sequence --------------------------------------------------------------------------------------------------------
