@@ -23,7 +23,7 @@ import udfa
 from udfa.config import ModelConfig, from_dict, to_dict
 from udfa.errors import CheckpointError, InvalidInputError
 from udfa.labels import Label, describe
-from udfa.safetensors_header import METADATA, read_header
+from udfa.safetensors_file import METADATA, read_header, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -290,18 +290,6 @@ def _read_document(path: Path) -> dict[str, Any]:
             f"UDFA {udfa.__version__} reads up to {FORMAT_VERSION}. Update the extension."
         )
     return dict(document)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file; CheckpointError if it is not one, or is not whole."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    read_header(path)
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Copy or download it again.") from error
 
 
 def load_checkpoint(path: Path, backbone_weights: Path | None = None) -> Checkpoint:

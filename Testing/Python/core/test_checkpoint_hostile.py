@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from udfa.checkpoint import content_sha256, load_checkpoint, read_info, read_tensors
+from udfa.checkpoint import content_sha256, load_checkpoint, read_info
 from udfa.errors import CheckpointError
 from udfa.networks.backbone import FrozenBackbone, load_pretrained
-from udfa.safetensors_header import read_header
+from udfa.safetensors_file import read_header, read_tensors
 
 FUZZ = settings(
     max_examples=60,

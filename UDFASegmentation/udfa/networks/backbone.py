@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from udfa.config import BACKBONE_WIDTHS
 from udfa.errors import CheckpointError, InvalidInputError
+from udfa.safetensors_file import read_tensors
 
 PATCH_SIZE = 14
 """Pixels per token side; the image is scaled by 7/8 so that the token grid has stride 16 in the image."""
@@ -123,12 +124,7 @@ def load_pretrained(backbone: FrozenBackbone, weights: Path | None = None) -> No
         CheckpointError: The weights cannot be found, or do not fit the architecture.
     """
     timm_name = TIMM_NAMES[backbone.name]
-    if weights is None:
-        state = _weights_from_hub(timm_name)
-    else:
-        from udfa.checkpoint import read_tensors
-
-        state = read_tensors(weights)
+    state = _weights_from_hub(timm_name) if weights is None else read_tensors(weights)
     expected = backbone.vit.state_dict()
     missing, foreign = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     if missing or foreign:

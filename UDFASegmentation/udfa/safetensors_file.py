@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without safetensors and without torch, trusting nothing in it.
+"""Safetensors files, trusting nothing in them. The header is read without safetensors and without torch.
 
 Layout of the file: 8 bytes with the length of the header (little endian), the header as JSON, the tensors' bytes.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from udfa.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEADER_LIMIT = 100_000_000
 """Longest plausible header in bytes (the format's own limit)."""
@@ -48,6 +51,18 @@ def read_header(path: Path) -> dict[str, Any]:
             f"Copy or download it again."
         )
     return header
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file; CheckpointError if it is not one, or is not whole."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    read_header(path)
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Copy or download it again.") from error
 
 
 def _header_length(start: bytes, path: Path) -> int:
