@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import SimpleITK as sitk
@@ -52,7 +52,23 @@ def _distance_outside(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
 
 def dilated(mask: Mask, margin_mm: float, spacing_mm: SpacingMm) -> Mask:
     """Grow a mask by a margin."""
-    return np.asarray(distance_to_mm(mask, spacing_mm) <= margin_mm)
+    grown = np.zeros_like(mask)
+    box = bounding_box(mask, (pixels(margin_mm, spacing_mm[0]), pixels(margin_mm, spacing_mm[1])))
+    if box is not None:
+        grown[box] = distance_to_mm(mask[box], spacing_mm) <= margin_mm
+    return grown
+
+
+def bounding_box(mask: Mask, margin: tuple[int, int] = (0, 0)) -> Optional[tuple[slice, slice]]:
+    """Return the rows and columns of a mask with a margin in pixels, within the array; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return None
+    box = [
+        slice(max(0, int(along[0]) - m), min(length, int(along[-1]) + 1 + m))
+        for along, m, length in zip((rows, columns), margin, mask.shape)
+    ]
+    return box[0], box[1]
 
 
 def opened(mask: Mask, radius: tuple[int, int]) -> Mask:
@@ -109,8 +125,12 @@ def seeds_at(shape: tuple[int, ...], points: Sequence[Point], ring: bool = False
 
 def depth_mm(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
     """Distance of each pixel of a mask from the nearest pixel outside, 0 outside; the array's edge is outside."""
-    outside = np.pad(~mask, 1, constant_values=True)
-    return _distance_outside(outside, spacing_mm)[1:-1, 1:-1]
+    depth = np.zeros(mask.shape)
+    box = bounding_box(mask)
+    if box is not None:
+        outside = np.pad(~mask[box], 1, constant_values=True)
+        depth[box] = _distance_outside(outside, spacing_mm)[1:-1, 1:-1]
+    return depth
 
 
 def deepest_point(mask: Mask) -> Point:

@@ -41,7 +41,8 @@ class IntensityRule:
 
     def apply(self, array: NDArray[np.generic] | Tensor) -> Tensor:
         """Map intensities. Any shape -> float32 tensor of the same shape."""
-        tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        # A copy in any case: a flipped view of one slice keeps its negative stride elsewhere, which torch refuses.
+        tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
         return (tensor.to(torch.float32).clamp(self.lower, self.upper) - self.shift) / self.scale
 
 

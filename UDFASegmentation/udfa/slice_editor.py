@@ -20,7 +20,7 @@ from udfa.carry_rules import (
     slices_to_carry,
 )
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
-from udfa.masks import Point, deepest_point, pixels, seeds_at, touching
+from udfa.masks import Point, bounding_box, deepest_point, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
 from udfa.slice_network import SliceNetwork
 
@@ -174,13 +174,9 @@ class SliceEditor:
 
     def _trimmed(self, region: Region, state: Carried, limit: int) -> tuple[Region, Carried]:
         """Cut a correction to the pixels that it can reach on the slices it may be carried to."""
-        ranges = []
-        for axis, (span, spacing) in enumerate(zip(region, self._spacing_mm)):
-            used = np.flatnonzero(state.change.any(axis=1 - axis))
-            margin = pixels(CARRY_MARGIN_MM, spacing) * limit + 1
-            first, last = int(used[0]) - margin, int(used[-1]) + 1 + margin
-            ranges.append(slice(max(0, first), min(span.stop - span.start, last)))
-        inner = (ranges[0], ranges[1])
+        rows_mm, columns_mm = self._spacing_mm
+        margin = (pixels(CARRY_MARGIN_MM, rows_mm) * limit + 1, pixels(CARRY_MARGIN_MM, columns_mm) * limit + 1)
+        inner = bounding_box(state.change, margin) or (slice(0, 0), slice(0, 0))
         old = state.piece
         piece = replace(old, labels=old.labels[inner], intensity=old.intensity[inner], fixed=old.fixed[inner])
         rows, columns = (slice(r.start + i.start, r.start + i.stop) for r, i in zip(region, inner))

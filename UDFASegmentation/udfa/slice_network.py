@@ -92,7 +92,7 @@ class SliceNetwork:
         """
         row, row_end, column, column_end = self._grid.crop
         shape = self._grid.network_shape
-        plane = torch.from_numpy(np.ascontiguousarray(labels[row:row_end, column:column_end]))
+        plane = torch.from_numpy(np.array(labels[row:row_end, column:column_end], order="C"))
         current = one_hot_labels(resize_labels(plane, shape), self.num_classes)
         maps = click_maps([self._scaled(click) for click in clicks], self.num_classes, shape)
         top, left, side = self._window(region)

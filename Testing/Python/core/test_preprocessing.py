@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from udfa.config import PreprocessingConfig
 from udfa.preprocessing import (
+    IntensityRule,
     PlaneGrid,
     gaussian_window,
     intensity_rule,
@@ -191,3 +192,10 @@ def test_the_resampled_network_input_shows_the_crop_only(kit: Any) -> None:
     grid = PlaneGrid((8, 8), (2, 6, 2, 6), (2, 2))
     out = network_slices(array, 0, 1, grid, intensity_rule(array, PLAIN_CT), 1)
     torch.testing.assert_close(out, torch.full((1, 3, 2, 2), 2.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_a_flipped_view_of_a_single_slice_is_accepted(dtype: type) -> None:
+    volume = np.arange(2 * 3 * 4, dtype=dtype).reshape(2, 3, 4)[::-1, ::-1, ::-1]
+    mapped = IntensityRule(0.0, 23.0, 0.0, 1.0).apply(volume[1:2])
+    np.testing.assert_array_equal(mapped.numpy(), np.arange(11.0, -1.0, -1.0).reshape(1, 3, 4))
