@@ -261,6 +261,7 @@ def main() -> int:
             if not timing:
                 timing = {**click_seconds(segmenter, case, settings.carry)}
                 timing["slab_again"] = slab_seconds(segmenter, case.volume, settings.carry)
+                timing["one_slice_again"] = slab_seconds(segmenter, case.volume, 0)
             for row in rows_of(case, segmenter, settings):
                 writer.writerow(asdict(row))
                 file.flush()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from udfa.masks import (
+    bounding_box,
     deepest_point,
     depth_mm,
     dilated,
@@ -124,3 +125,22 @@ def test_the_depth_is_the_distance_from_outside_in_mm() -> None:
     mask[2:7, 2:7] = True
     assert depth_mm(mask, (1.0, 2.0))[4].tolist() == [0, 0, 2, 3, 3, 3, 2, 0, 0]
     assert depth_mm(np.ones((3, 3), bool), (1.0, 1.0))[1].tolist() == [1, 2, 1]
+
+
+def test_the_bounding_box_has_a_margin_within_the_array() -> None:
+    mask = np.zeros((8, 9), bool)
+    mask[2:4, 5] = True
+    assert bounding_box(mask) == (slice(2, 4), slice(5, 6))
+    assert bounding_box(mask, (3, 2)) == (slice(0, 7), slice(3, 8))
+    assert bounding_box(mask & False) is None
+
+
+def test_growing_and_depth_do_not_depend_on_where_in_the_array_a_mask_lies() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        small = random.random((9, 11)) < 0.4
+        wide = np.zeros((40, 50), bool)
+        wide[12:21, 20:31] = small
+        assert (dilated(wide, 3.0, (1.0, 0.7)) == (distance_to_mm(wide, (1.0, 0.7)) <= 3.0)).all()
+        assert np.allclose(depth_mm(wide, (1.0, 0.7))[12:21, 20:31], depth_mm(small, (1.0, 0.7)))
+    assert not dilated(np.zeros((4, 4), bool), 3.0, (1.0, 1.0)).any()
