@@ -17,6 +17,8 @@ from udfa.volume_io import read_volume
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "Resources" / "sample"
 BTCV = ROOT.parent / "shared" / "data" / "btcv" / "train"
+ACDC = ROOT.parent / "shared" / "data" / "acdc" / "val"
+MSCMR = ROOT.parent / "shared" / "data" / "mscmr"
 TRANSUNET_ORGANS = (
     "aorta",
     "gallbladder",
@@ -33,6 +35,11 @@ TRANSUNET_ORGANS = (
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return load_checkpoint(bundled_folder() / "abdomen-ct-mini.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cardiac() -> Checkpoint:
+    return load_checkpoint(bundled_folder() / "cardiac-mr-mini.safetensors")
 
 
 def scores(checkpoint: Checkpoint, image: Path, reference: Path) -> dict[str, float]:
@@ -78,3 +85,29 @@ def test_it_segments_a_held_out_patient_as_well_as_promised(checkpoint: Checkpoi
     assert case in checkpoint.info.training["validation"]
     found = scores(checkpoint, BTCV / f"{case}_image.nii.gz", BTCV / f"{case}_label.nii.gz")
     assert np.nanmean([found[name] for name in TRANSUNET_ORGANS]) >= 0.65
+
+
+def test_the_cardiac_checkpoint_is_complete_and_small(cardiac: Checkpoint) -> None:
+    info = cardiac.info
+    assert info.size_bytes <= 15_000_000
+    assert [label.name for label in info.labels] == ["right_ventricle", "myocardium", "left_ventricle"]
+    assert "non-commercial" in info.licence.lower()
+    assert "not a medical device" in info.intended_use.lower()
+    assert (len(info.training["train"]), len(info.training["validation"])) == (70, 10)
+    assert not set(info.training["train"]) & set(info.training["validation"])
+
+
+@pytest.mark.skipif(not ACDC.is_dir(), reason="the ACDC cases are not beside the repository (../shared/data/acdc)")
+def test_it_segments_the_heart_of_a_held_out_patient(cardiac: Checkpoint) -> None:
+    case = sorted(ACDC.glob("*_image.nii.gz"))[0].name[: -len("_image.nii.gz")]
+    assert case.split("_")[0] in cardiac.info.training["validation"]
+    found = scores(cardiac, ACDC / f"{case}_image.nii.gz", ACDC / f"{case}_label.nii.gz")
+    assert np.mean(list(found.values())) >= 0.80
+
+
+@pytest.mark.skipif(
+    not MSCMR.is_dir(), reason="the MS-CMRSeg cases are not beside the repository (../shared/data/mscmr)"
+)
+def test_it_segments_an_oblique_heart_from_another_scanner(cardiac: Checkpoint) -> None:
+    found = scores(cardiac, MSCMR / "case04_image.nii.gz", MSCMR / "case04_label.nii.gz")
+    assert np.mean(list(found.values())) >= 0.80
