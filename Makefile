@@ -66,9 +66,10 @@ format: $(READY_FOR_TEST)
 	$(PIP_INSTALL) -e ".[test]"
 	@touch $@ .venv/ready-for-demo
 
-screenshots: demo
+screenshots: demo $(READY_FOR_TEST)
 	mkdir -p Resources/Screenshots
 	cp demo/overview.png Resources/Screenshots/segmentation.png
+	$(RUN) Testing/screenshots.py
 
 ICONS := Resources/UDFA UDFASegmentation/Resources/Icons/UDFASegmentation UDFASegmentation/Resources/Icons/UDFAClick
 
