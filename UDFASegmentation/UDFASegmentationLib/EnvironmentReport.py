@@ -7,6 +7,7 @@ from typing import Any
 
 from UDFASegmentationLib.EnvironmentCheck import Problem, bundledCore, installationProblems
 from UDFASegmentationLib.InstallationServices import TorchInstaller
+from UDFASegmentationLib.TritonGuard import tritonKeptOut
 
 
 def environmentReport(facts: Sequence[str], doctor: Callable[[], str] | None = None) -> str:
@@ -24,7 +25,8 @@ def doctorReport() -> str:
     from udfa.doctor import examine, format_report
     from udfa.environment import real_environment
 
-    return format_report(examine(real_environment(expected_package=bundledCore())))
+    with tritonKeptOut():
+        return format_report(examine(real_environment(expected_package=bundledCore())))
 
 
 def slicerFacts(

@@ -152,9 +152,11 @@ def test_a_closed_panel_can_be_collected(harness, fake, volume):
     assert reference() is None
 
 
-def test_reloading_loads_the_library_again_and_tells_slicer(opened):
+def test_reloading_loads_the_library_again_and_tells_slicer(opened, monkeypatch):
     import sys
 
+    # The effect needs Slicer's SegmentEditorEffects, which the tests of the effect bring along.
+    monkeypatch.delitem(sys.modules, "UDFASegmentationLib.ClickEffect", raising=False)
     before = sys.modules["UDFASegmentationLib.RunEstimate"].RunEstimate
     opened.widget.cleanup()
     opened.widget.onReload()
