@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -291,6 +291,14 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
         main(["segment", "ct.nii.gz", *options])
     assert raised.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def python_answers_control_c() -> Iterator[None]:
+    """Ctrl+C raises KeyboardInterrupt, also where the process that runs the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press_control_c_after(slices: int) -> Callable[[Any, Progress], None]:
