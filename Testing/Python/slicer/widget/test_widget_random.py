@@ -307,6 +307,8 @@ def test_100_random_sequences_of_actions_leave_panel_and_scene_consistent(tmp_pa
         ),
     )
     # Which ends a walk reaches depends on the speed of the machine, too; most of them it always does.
-    reached = {word for word in ("Done", "Cancelled", "Preparing", "Slice", "Doubtful", "Too", "zero") if User.seen[word]}
+    reached = {
+        word for word in ("Done", "Cancelled", "Preparing", "Slice", "Doubtful", "Too", "zero") if User.seen[word]
+    }
     assert "Done" in reached
     assert len(reached) >= 5, User.seen
