@@ -309,14 +309,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--labels", help="names separated by commas (default: all)")
     parser.add_argument("--cases", type=int, help="only the first N held-out cases")
-    parser.add_argument("--starts", default="auto,scratch")
+    parser.add_argument("--starts", default="auto,scratch", help="auto: from the automatic result; scratch: from nothing")
     parser.add_argument("--robots", default=",".join(robot.name for robot in ROBOTS))
     parser.add_argument("--rivals", default=",".join(CLASSICAL_TOOLS), help="classical tools to compare with")
     parser.add_argument("--most-clicks", type=int, default=MOST_CLICKS)
     parser.add_argument("--carry", type=int, default=4, help="slices up and down that a correction may be carried")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = sorted(set(options.starts.split(",")) - {"auto", "scratch"})
+    if unknown:
+        parser.error(f"--starts: {', '.join(unknown)} unknown; give auto, scratch or both.")
+    return options
 
 
 if __name__ == "__main__":
