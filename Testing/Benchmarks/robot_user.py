@@ -309,7 +309,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--labels", help="names separated by commas (default: all)")
     parser.add_argument("--cases", type=int, help="only the first N held-out cases")
-    parser.add_argument("--starts", default="auto,scratch", help="auto: from the automatic result; scratch: from nothing")
+    parser.add_argument("--starts", default="auto,scratch", help="auto, scratch, or both")
     parser.add_argument("--robots", default=",".join(robot.name for robot in ROBOTS))
     parser.add_argument("--rivals", default=",".join(CLASSICAL_TOOLS), help="classical tools to compare with")
     parser.add_argument("--most-clicks", type=int, default=MOST_CLICKS)
