@@ -103,4 +103,6 @@ def clear_scene() -> None:
     """Empty the scene; the logics add the nodes that every scene has, such as the colour tables, again."""
     scene = boot().scene
     scene.Clear(False)
+    # The scene keeps its subject hierarchy; in the application the plug-ins take the items out when it closes.
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene).RemoveAllItems()
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)

@@ -237,9 +237,7 @@ def _nameUnused(segment: slicer.vtkSegment, label: Label, segmentation: slicer.v
 
 def _placeBeside(node: Any, volumeNode: Any) -> None:
     """Put the node into the volume's study or folder. Without the application there are no items to move."""
-    hierarchy = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
-    if hierarchy is None:
-        return
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     volumeItem, item = hierarchy.GetItemByDataNode(volumeNode), hierarchy.GetItemByDataNode(node)
     if volumeItem and item:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volumeItem))
