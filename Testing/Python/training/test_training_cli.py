@@ -14,7 +14,8 @@ from udfa.cli import main as segment
 from udfa.config import to_dict
 from udfa.errors import InvalidInputError
 from udfa.volume_io import read_volume
-from udfa_training.config_file import load_config, main
+from udfa_training.cli import main
+from udfa_training.config_file import load_config
 from udfa_training.fit_config import FitConfig
 
 Settings = Callable[..., FitConfig]
