@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ class CaseEntry:
     split: str
     image: Path
     label: Path
+    spacing_known: bool = True
+    """False: the header's 1 mm is a placeholder, and distances can be given in voxels only."""
+    fold: Optional[int] = None
+    """Fold of the patient in cross-validation, from 0; None when the data were prepared without folds, or in test."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,55 @@ class PreparedData:
         return [case for case in self.cases if case.split == name]
 
 
-def open_prepared(folder: Path) -> PreparedData:
+def open_prepared(folder: Path, fold: Optional[int] = None) -> PreparedData:
     """Read the manifest of a prepared data set.
 
+    Args:
+        folder: The prepared data set.
+        fold: Validate on this fold and train on the others, instead of the split that the manifest records. Cases
+            without a fold, such as those for testing, stay where they are.
+
     Raises:
-        InvalidInputError: There is no manifest, or files that it names are missing.
+        InvalidInputError: There is no manifest, files that it names are missing, or it has no such fold.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise InvalidInputError(f"{folder} is no prepared data set: it has no {MANIFEST}. Run 'udfa-train prepare'.")
     manifest: dict[str, Any] = json.loads(path.read_text())
-    cases = tuple(
-        CaseEntry(c["name"], c["patient"], c["split"], folder / c["image"], folder / c["label"])
-        for c in manifest["cases"]
-    )
+    if "cases" not in manifest:
+        raise InvalidInputError(f"{path} lists no cases: run 'udfa-train prepare' on {folder} first.")
+    cases = tuple(_case_entry(folder, entry) for entry in manifest["cases"])
     missing = [str(p) for case in cases for p in (case.image, case.label) if not p.is_file()]
     if missing:
         raise InvalidInputError(f"{folder}: {len(missing)} files of the manifest are missing: {missing[:5]}.")
+    if fold is not None:
+        cases = _hold_out(cases, fold, folder)
     return PreparedData(folder, tuple(manifest["labels"]), manifest["licence"], cases)
+
+
+def _case_entry(folder: Path, entry: dict[str, Any]) -> CaseEntry:
+    """Return a case of the manifest; manifests of earlier versions know neither spacing_known nor folds."""
+    return CaseEntry(
+        name=entry["name"],
+        patient=entry["patient"],
+        split=entry["split"],
+        image=folder / entry["image"],
+        label=folder / entry["label"],
+        spacing_known=entry.get("spacing_known", True),
+        fold=entry.get("fold"),
+    )
+
+
+def _hold_out(cases: Sequence[CaseEntry], fold: int, folder: Path) -> tuple[CaseEntry, ...]:
+    """Return the cases with fold `fold` for validation and the other folds for training."""
+    known = sorted({case.fold for case in cases if case.fold is not None})
+    if fold not in known:
+        raise InvalidInputError(
+            f"{folder} has no fold {fold}; its folds are {known or 'none'}. Run 'udfa-train prepare' with --folds."
+        )
+    return tuple(
+        case if case.fold is None else replace(case, split="val" if case.fold == fold else "train") for case in cases
+    )
 
 
 @dataclass(frozen=True)
