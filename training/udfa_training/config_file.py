@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -13,9 +13,11 @@ from udfa.config import from_dict
 from udfa.errors import InvalidInputError
 from udfa_training.fit_config import FitConfig
 
+T = TypeVar("T")
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> FitConfig:
-    """Read a YAML file of FitConfig fields and apply overrides like ["--steps", "200", "--augment.scale", "0.1"].
+
+def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = FitConfig) -> T:  # type: ignore[assignment]
+    """Read a YAML file of a config's fields and apply overrides like ["--steps", "200", "--augment.scale", "0.1"].
 
     Raises:
         InvalidInputError: Unreadable file, unknown field, wrong type, or an override without a value.
@@ -36,7 +38,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> FitConfig:
         if not isinstance(target, dict):
             raise InvalidInputError(f"{name} cannot be set: {'.'.join(parents)} is a single value.")
         target[last] = _override_value(value)
-    return from_dict(FitConfig, fields, str(path))
+    return from_dict(kind, fields, str(path))
 
 
 def _override_value(text: str) -> Any:

@@ -1,0 +1,237 @@
+"""A small training loop with a fixed budget, for pre-training and ablations: any module that returns a loss.
+
+`fit` is the loop for checkpoints; this one knows nothing of labels, validation or publishing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from udfa.errors import InvalidInputError, UDFAError
+from udfa.volume_io import written_aside
+
+LOG_EVERY = 20
+"""Steps between rows of the log."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how a module trains."""
+
+    steps: int = 300
+    """Optimiser steps."""
+    batch_size: int = 8
+    """Samples per step and process."""
+    warmup_steps: int = 30
+    """Steps of linear learning-rate warm-up before the cosine."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.02
+    """Weight decay of AdamW."""
+    gradient_clip: float = 1.0
+    """Largest gradient norm."""
+    ema_decay: float = 0.998
+    """Decay of the exponential moving average of the weights, which is what the loop returns."""
+    accelerator: str = "auto"
+    """Device kind for Lightning Fabric: auto, cpu, cuda, mps."""
+    devices: int = 1
+    """Processes or GPUs on this node."""
+    precision: str = "bf16-mixed"
+    """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
+    workers: int = 0
+    """Loader processes."""
+    seed: int = 0
+    """Seed of initialisation and sampling."""
+    save_every: int = 100
+    """Steps between saved states."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "devices", "save_every"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+
+
+@dataclass
+class LoopState:
+    """Everything that changes during a run."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor]
+    """Moving average of the trainable parameters."""
+    step: int = 0
+    wall_seconds: list[float] = field(default_factory=list)
+    """Wall time of each step without loading."""
+    cpu_seconds: list[float] = field(default_factory=list)
+    """Processor time of each step without loading; hardly depends on what else the machine does."""
+
+
+def run_budget(
+    module: nn.Module,
+    dataset: Dataset[Any],
+    budget: Budget,
+    output: Path,
+    identity: Mapping[str, Any],
+    stop_after: int | None = None,
+) -> LoopState:
+    """Train a module, resuming the run in `output` if there is one.
+
+    Args:
+        module: Called as module(*batch, seed=...), returns the loss. Its parameters that require a gradient train.
+        dataset: Item i depends on i only, any i is allowed.
+        budget: Length and settings.
+        output: Folder for `last.pt` and `log.csv`.
+        identity: What makes the run what it is, as plain types; a saved run with another identity is refused.
+        stop_after: Stop (as if interrupted) once this many steps are done.
+
+    Raises:
+        InvalidInputError: The saved run has another identity.
+        UDFAError: The loss became NaN or infinite; the last saved state stays.
+    """
+    fabric = Fabric(accelerator=budget.accelerator, devices=budget.devices, precision=budget.precision)  # type: ignore[arg-type]
+    fabric.launch()
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=budget.learning_rate, weight_decay=budget.weight_decay)
+    state = LoopState(module, optimizer, {name: p.detach().clone() for name, p in trained.items()})
+    output.mkdir(parents=True, exist_ok=True)
+    restore(state, identity, output / "last.pt")
+    last_step = min(stop_after or budget.steps, budget.steps)
+    if state.step < last_step:
+        _train(state, dataset, budget, fabric, (output, identity, last_step))
+    fabric.barrier()
+    return state
+
+
+def _train(
+    state: LoopState,
+    dataset: Dataset[Any],
+    budget: Budget,
+    fabric: Fabric,
+    run: tuple[Path, Mapping[str, Any], int],
+) -> None:
+    output, identity, last_step = run
+    model, optimizer = fabric.setup(state.module, state.optimizer)
+    state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
+    total = budget.batch_size * fabric.world_size
+    order = [
+        step * total + fabric.global_rank * budget.batch_size + i
+        for step in range(state.step, last_step)
+        for i in range(budget.batch_size)
+    ]
+    loader: DataLoader[Any] = DataLoader(dataset, budget.batch_size, sampler=order, num_workers=budget.workers)
+    progress = tqdm(total=budget.steps, initial=state.step, desc=output.name, disable=not fabric.is_global_zero)
+    for batch in loader:
+        started = time.perf_counter(), time.process_time()
+        for group in optimizer.param_groups:
+            group["lr"] = budget.learning_rate * warmup_cosine(state.step, budget.warmup_steps, budget.steps)
+        seed = budget.seed + 1_000_003 * (state.step * fabric.world_size + fabric.global_rank)
+        loss = model(*(fabric.to_device(part) for part in batch), seed=seed)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise UDFAError(
+                f"The loss became {value} at step {state.step} of {output}. Start anew with a lower learning_rate or "
+                f"precision 32-true in another output folder."
+            )
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=budget.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _update_average(state, budget.ema_decay)
+        state.step += 1
+        state.wall_seconds.append(time.perf_counter() - started[0])
+        state.cpu_seconds.append(time.process_time() - started[1])
+        progress.update()
+        progress.set_postfix(loss=f"{value:.3f}")
+        if not fabric.is_global_zero:
+            continue
+        if state.step % LOG_EVERY == 0:
+            append_row(output / "log.csv", {"step": state.step, "loss": value, "seconds": state.wall_seconds[-1]})
+        if state.step % budget.save_every == 0 or state.step == last_step:
+            save(state, identity, output / "last.pt")
+    progress.close()
+
+
+def warmup_cosine(step: int, warmup_steps: int, steps: int) -> float:
+    """Factor of the learning rate: linear warm-up, then a cosine to 1 %."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    share = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@torch.no_grad()
+def _update_average(state: LoopState, decay: float) -> None:
+    """Move the average towards the current weights; early on it follows faster."""
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    current = [p.detach() for p in state.module.parameters() if p.requires_grad]
+    torch._foreach_lerp_(list(state.average.values()), current, 1 - decay)
+
+
+@torch.no_grad()
+def take_average(state: LoopState) -> None:
+    """Put the averaged weights into the module, in place."""
+    own = dict(state.module.named_parameters())
+    for name, value in state.average.items():
+        own[name].copy_(value)
+
+
+def save(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
+    """Write the resumable state aside, then rename it."""
+    record = {
+        "identity": dict(identity),
+        "module": state.module.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "average": state.average,
+        "step": state.step,
+        "wall_seconds": state.wall_seconds,
+        "cpu_seconds": state.cpu_seconds,
+    }
+    with written_aside(path) as aside:
+        torch.save(record, aside)
+
+
+def restore(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
+    """Take up a saved state, if there is one.
+
+    Raises:
+        InvalidInputError: The saved run has another identity.
+    """
+    if not path.is_file():
+        return
+    record = torch.load(path, map_location="cpu", weights_only=True)
+    saved = record["identity"]
+    changed = [name for name in sorted({*saved, *identity}) if saved.get(name) != identity.get(name)]
+    if changed:
+        listing = "; ".join(f"{name} was {saved.get(name)}, now {identity.get(name)}" for name in changed)
+        raise InvalidInputError(
+            f"{path} holds a run with other settings ({listing}). Resume with the same settings, or start anew with "
+            f"another output folder."
+        )
+    state.module.load_state_dict(record["module"])
+    state.optimizer.load_state_dict(record["optimizer"])
+    for name, value in record["average"].items():
+        state.average[name].copy_(value)
+    state.step = record["step"]
+    state.wall_seconds, state.cpu_seconds = list(record["wall_seconds"]), list(record["cpu_seconds"])
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a CSV file, with a header when it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
