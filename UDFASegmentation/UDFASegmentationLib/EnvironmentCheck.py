@@ -71,6 +71,11 @@ def _packaging(module: str) -> Any:
         return importlib.import_module(f"pip._vendor.packaging.{module}")
 
 
+def parsedRequirement(requirement: str) -> Any:
+    """Return a requirement such as "timm>=1.0.9" as `packaging.requirements.Requirement`."""
+    return _packaging("requirements").Requirement(requirement)
+
+
 def readRequirements(path: Path) -> list[str]:
     """Return the requirement lines of a requirements.txt without comments, options and empty lines."""
     lines = (line.partition(" #")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
@@ -79,7 +84,7 @@ def readRequirements(path: Path) -> list[str]:
 
 def requirementName(requirement: str) -> str:
     """Return the package name of a requirement, in lower case with dashes."""
-    name: str = _packaging("requirements").Requirement(requirement).name
+    name: str = parsedRequirement(requirement).name
     return name.lower().replace("_", "-")
 
 
@@ -87,13 +92,13 @@ def specifierOf(requirements: Iterable[str], name: str) -> str:
     """Return the version range that the requirements give for a package, such as ">=2.4"; empty if none."""
     for requirement in requirements:
         if requirementName(requirement) == name:
-            return str(_packaging("requirements").Requirement(requirement).specifier)
+            return str(parsedRequirement(requirement).specifier)
     return ""
 
 
 def isSatisfied(requirement: str, version: VersionLookup = importlib.metadata.version) -> bool:
     """Whether the package of a requirement is installed in a fitting version; markers for other systems pass."""
-    parsed = _packaging("requirements").Requirement(requirement)
+    parsed = parsedRequirement(requirement)
     if parsed.marker is not None and not parsed.marker.evaluate():
         return True
     try:
@@ -166,7 +171,7 @@ def versionClashes(
         except importlib.metadata.PackageNotFoundError:
             continue
         for line in wanted:
-            parsed = _packaging("requirements").Requirement(line)
+            parsed = parsedRequirement(line)
             extra = parsed.marker is not None and not parsed.marker.evaluate({"extra": ""})
             if extra or parsed.name.lower() not in watched or isSatisfied(line, version):
                 continue

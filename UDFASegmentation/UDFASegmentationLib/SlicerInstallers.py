@@ -16,7 +16,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from UDFASegmentationLib.EnvironmentCheck import sitePackages
+from UDFASegmentationLib.EnvironmentCheck import parsedRequirement, sitePackages
 from UDFASegmentationLib.Installation import TITLE, Installation
 from UDFASegmentationLib.InstallationServices import Services
 from UDFASegmentationLib.Settings import applicationSettings
@@ -61,8 +61,9 @@ class SlicerPackages:
             constraints.write_text("".join(f"{line}\n" for line in keptVersions()), encoding="utf-8")
             ensure = self._ensureFunction()
             if ensure is not None:
+                # Slicer's function works on parsed requirements; it cannot take them as text.
                 ensure(
-                    list(requirements),
+                    [parsedRequirement(requirement) for requirement in requirements],
                     constraints=str(constraints),
                     prompt_install=False,
                     prompt_restart=False,
