@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from udfa.errors import UDFAError
-from udfa_training.commands import ablate, evaluate, fit, prepare
+from udfa_training.commands import ablate, evaluate, fit, prepare, pretrain
 
-COMMANDS = (prepare, fit, evaluate, ablate)
+COMMANDS = (prepare, pretrain, fit, evaluate, ablate)
 """Modules of the subcommands, in the order of the help."""
 
 EXAMPLES = """examples:
