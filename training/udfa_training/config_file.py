@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from udfa.config import from_dict
+from udfa.config import from_dict, to_dict
 from udfa.errors import InvalidInputError
 from udfa_training.fit_config import FitConfig
+from udfa_training.unified_config import UnifiedConfig, unified_from_fields
 
 T = TypeVar("T")
 
@@ -22,23 +23,94 @@ def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = FitCo
     Raises:
         InvalidInputError: Unreadable file, unknown field, wrong type, or an override without a value.
     """
-    if not path.is_file():
-        raise InvalidInputError(f"{path} does not exist. Examples are in training/configs.")
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} is no valid YAML file: {error}.") from error
+    return from_dict(kind, read_fields(path, overrides), str(path))
+
+
+def load_run(path: Path | None, overrides: Sequence[str] = ()) -> FitConfig | UnifiedConfig:
+    """Read the settings of a training run.
+
+    A run that starts from a checkpoint need not describe the model: what `model` leaves out is as in the checkpoint,
+    and the labels are those of the data.
+
+    Args:
+        path: YAML file with the fields of FitConfig, or with `tasks` those of UnifiedConfig; None for overrides only.
+        overrides: Fields from the command line, as in `load_config`.
+
+    Raises:
+        InvalidInputError: Unreadable file, unknown field, wrong type, or an override without a value.
+        CheckpointError: The checkpoint to start from cannot be read.
+    """
+    fields = read_fields(path, overrides)
+    where = "command line" if path is None else str(path)
+    tasks = fields.get("tasks")
+    if tasks is None:
+        return from_dict(FitConfig, with_model_of_init(fields), where)
+    if isinstance(tasks, dict):
+        common = {name: value for name, value in fields.items() if name not in ("tasks", "shared", "output")}
+        merged = {n: with_model_of_init({**common, **own}) for n, own in tasks.items() if isinstance(own, dict)}
+        fields = {**fields, "tasks": {**tasks, **merged}}
+    return unified_from_fields(fields, where)
+
+
+def read_fields(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the content of a YAML file with overrides applied."""
+    fields: dict[str, Any] = {}
+    if path is not None:
+        if not path.is_file():
+            raise InvalidInputError(f"{path} does not exist. Examples are in training/configs.")
+        try:
+            fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"{path} is no valid YAML file: {error}.") from error
+    if not isinstance(fields, dict):
+        raise InvalidInputError(f"{path} must map fields to values, got: {str(fields)[:60]}.")
     if len(overrides) % 2 or any(not name.startswith("--") for name in overrides[::2]):
         raise InvalidInputError(f"Give overrides as --field value, got: {' '.join(overrides)}.")
     for name, value in zip(overrides[::2], overrides[1::2]):
         *parents, last = name[2:].replace("-", "_").split(".")
-        target = fields
+        target: Any = fields
         for parent in parents:
             target = target.setdefault(parent, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
             raise InvalidInputError(f"{name} cannot be set: {'.'.join(parents)} is a single value.")
         target[last] = _override_value(value)
-    return from_dict(kind, fields, str(path))
+    return fields
+
+
+def with_model_of_init(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with a complete `model`: what a run that starts from a checkpoint leaves out is as there.
+
+    Nothing is added when `model` names its task and labels, or when there is no checkpoint or no data to ask.
+    """
+    model = fields.get("model", {})
+    init, data = fields.get("init"), fields.get("data")
+    complete = not isinstance(model, dict) or {"task", "labels"} <= set(model)
+    if complete or not isinstance(init, str) or not isinstance(data, str):
+        return fields
+    from udfa.checkpoint import read_info
+    from udfa.models import resolve_model
+    from udfa_training.dataset import open_prepared
+
+    source = read_info(resolve_model(init)).config
+    prepared = open_prepared(Path(data))
+    labels = tuple(model.get("labels", prepared.labels))
+    base = to_dict(source)
+    base["labels"] = list(labels)
+    base["network"]["num_classes"] = len(labels) + 1
+    kept = [name for name in source.postprocessing.largest_component_labels if name in labels]
+    base["postprocessing"]["largest_component_labels"] = kept
+    if labels != source.labels:
+        base["task"] = f"{Path(data).name} ({source.preprocessing.modality})"
+    return {**fields, "model": _merged(base, model)}
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return base with the values of own, which may leave out any."""
+    merged = dict(base)
+    for name, value in own.items():
+        inside = merged.get(name)
+        merged[name] = _merged(inside, value) if isinstance(inside, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _override_value(text: str) -> Any:

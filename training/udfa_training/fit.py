@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from udfa.checkpoint import load_checkpoint
-from udfa.config import ModelConfig
-from udfa.errors import InvalidInputError, UDFAError
-from udfa.networks.udfa import UDFA
-from udfa_training.augment import Augmentation
+from udfa.errors import CancelledError, UDFAError
 from udfa_training.click_stage import ClickObjective
-from udfa_training.dataset import PreparedData, SliceDataset, load_stack, open_prepared
 from udfa_training.fit_config import FitConfig
-from udfa_training.publish import Provenance, publish
-from udfa_training.supervised_stage import SupervisedObjective
-from udfa_training.training_state import (
-    TrainingState,
-    averaged_network,
-    restore,
-    restore_average,
-    save,
-    update_average,
-)
-from udfa_training.validation import validate
+from udfa_training.journal import Journal
+from udfa_training.loaders import make_loader
+from udfa_training.milestones import Milestones
+from udfa_training.set_up import Plan, make_plan, make_state
+from udfa_training.stopping import StopRequest, diverged, failures_explained
+from udfa_training.supervised_stage import SupervisedObjective, over_processes
+from udfa_training.training_state import TrainingState, restore, restore_average, save, update_average
+from udfa_training.unified_config import UnifiedConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the parts of a run work with."""
+
+    plan: Plan
+    state: TrainingState
+    fabric: Fabric
+    journal: Journal | None
+    """None on all processes but the first."""
+    milestones: Milestones
+    stop: StopRequest
+
+    @property
+    def saved(self) -> Path:
+        """Path of the resumable state."""
+        return self.plan.output / "last.pt"
+
+    def save(self) -> None:
+        """Write the resumable state."""
+        if self.fabric.is_global_zero:
+            save(self.state, self.plan.identity, self.saved)
 
 
 def fit(config: FitConfig, stop_after: int | None = None) -> Path:
@@ -43,158 +57,186 @@ def fit(config: FitConfig, stop_after: int | None = None) -> Path:
         stop_after: Stop (as if interrupted) once this many steps are done.
 
     Returns:
-        Path of the published checkpoint, `<output>/model.safetensors`.
+        Path of the published checkpoint, `<output>/model.safetensors`, or of `last.pt` after `stop_after`.
 
     Raises:
         InvalidInputError: Data or settings do not fit, or are not those of the run to resume.
-        UDFAError: The loss became NaN or infinite; the last saved state stays.
+        CancelledError: Ctrl+C; the state was saved.
+        UDFAError: The loss became NaN or infinite, or the machine failed; the last saved state stays.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
+    return execute(config, stop_after)[0]
+
+
+def fit_tasks(config: UnifiedConfig, stop_after: int | None = None) -> list[Path]:
+    """Train several tasks around one frozen backbone; see `fit`. Returns a checkpoint for each task."""
+    return execute(config, stop_after)
+
+
+def execute(config: FitConfig | UnifiedConfig, stop_after: int | None = None) -> list[Path]:
+    """Train what the settings say, and publish it."""
+    fabric = make_fabric(config)
     fabric.launch()
-    data = open_prepared(Path(config.data))
-    check_labels(data, config.model)
-    state = set_up(config)
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    restore(state, config, output / "last.pt")
-    loader = make_loader(config, data, state.step, fabric)
-    train(config, fabric, state, loader, data, min(stop_after or config.steps, config.steps))
-    if state.step < config.steps:
-        return output / "last.pt"
-    return finish(config, fabric, state, data)
+    plan = make_plan(config)
+    state = make_state(plan)
+    plan.output.mkdir(parents=True, exist_ok=True)
+    restore(state, plan.identity, plan.output / "last.pt")
+    if state.step == state.validated == plan.common.steps and all(path.is_file() for path in plan.published()):
+        return plan.published()
+    with StopRequest() as stop, failures_explained(plan.output / "last.pt", lambda: state.step):
+        names = [task.name for task in plan.tasks]
+        journal = Journal(plan.output, names, state.step, state.validated) if fabric.is_global_zero else None
+        milestones = Milestones(plan, fabric, journal, lambda: stop.asked)
+        try:
+            this = Run(plan, state, fabric, journal, milestones, stop)
+            train(this, min(stop_after or plan.common.steps, plan.common.steps))
+            return finish(this)
+        finally:
+            if journal is not None:
+                journal.close()
 
 
-def check_labels(data: PreparedData, model: ModelConfig) -> None:
-    """Raise InvalidInputError unless the model's labels are those of the data, in the same order."""
-    if data.labels != model.labels:
-        raise InvalidInputError(f"The data has labels {data.labels}, but the model {model.labels}. They must agree.")
-
-
-def set_up(config: FitConfig) -> TrainingState:
-    """Build network, optimiser and moving average."""
-    torch.manual_seed(config.seed)
-    network = UDFA(config.model.network)
-    if config.init is not None:
-        initialise(network, Path(config.init))
-    if config.train_backbone:
-        network.backbone.unfreeze()
-    if config.stage == "clicks":
-        train_prompt_encoder_only(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    backbone = [p for n, p in trained.items() if n.startswith("backbone.")]
-    others = [p for n, p in trained.items() if not n.startswith("backbone.")]
-    groups: list[dict[str, Any]] = [{"params": others, "peak": config.learning_rate}]
-    if backbone:
-        groups.append({"params": backbone, "peak": config.backbone_learning_rate})
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-    average = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
-    return TrainingState(network, optimizer, average)
-
-
-def initialise(network: UDFA, path: Path) -> None:
-    """Take over a checkpoint's weights; a prompt encoder that the checkpoint lacks keeps its initial ones."""
-    source = load_checkpoint(path).network.state_dict()
-    own = network.state_dict()
-    fresh = {key for key in own if key.startswith("prompt_encoder.")} - set(source)
-    misfits = sorted((set(own) - fresh) ^ set(source)) or [k for k in source if source[k].shape != own[k].shape]
-    if misfits:
-        raise InvalidInputError(f"{path} does not fit model.network: {len(misfits)} weights differ: {misfits[:3]}.")
-    network.load_state_dict({**own, **source})
-
-
-def train_prompt_encoder_only(network: UDFA) -> None:
-    """Freeze everything but the prompt encoder."""
-    network.requires_grad_(False)
-    if network.prompt_encoder is not None:
-        network.prompt_encoder.requires_grad_(True)
-
-
-def make_loader(config: FitConfig, data: PreparedData, first_step: int, fabric: Fabric) -> DataLoader[Any]:
-    """Return a loader whose batches start at `first_step` and are the same however the run was split."""
-    cases = data.split("train")
-    if not cases:
-        raise InvalidInputError(f"{data.folder} has no case in its 'train' split.")
-    classes = config.model.network.num_classes
-    progress = tqdm(cases, desc="reading cases", disable=not fabric.is_global_zero)
-    stacks = [load_stack(case, config.model.preprocessing, classes) for case in progress]
-    dataset = SliceDataset(
-        stacks,
-        classes,
-        config.model.preprocessing.in_slices,
-        Augmentation(config.size, config.augment),
-        config.foreground_share,
-        config.seed,
-    )
-    total = config.batch_size * fabric.world_size
-    order = [
-        step * total + fabric.global_rank * config.batch_size + i
-        for step in range(first_step, config.steps)
-        for i in range(config.batch_size)
-    ]
-    return DataLoader(dataset, config.batch_size, sampler=order, num_workers=config.workers)
-
-
-def train(
-    config: FitConfig,
-    fabric: Fabric,
-    state: TrainingState,
-    loader: DataLoader[Any],
-    data: PreparedData,
-    last_step: int,
-) -> None:
-    """Run optimiser steps up to `last_step`, saving and validating on the way."""
-    model, optimizer = fabric.setup(make_objective(config, state.network), state.optimizer)
-    restore_average(state, fabric)
-    output, started = Path(config.output), time.monotonic()
-    progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
-    for image, label in loader:
-        if state.step >= last_step:
-            break
-        set_learning_rate(optimizer, config, state.step)
-        image = fabric.to_device(image).contiguous(memory_format=torch.channels_last)
-        loss = model(image, fabric.to_device(label), draw_seed(config, fabric, state.step))
-        if not torch.isfinite(loss):
-            raise UDFAError(diverged(loss.item(), state.step, output / "last.pt"))
-        fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        update_average(state, config.ema_decay)
-        state.step += 1
-        progress.update()
-        progress.set_postfix(loss=f"{loss.item():.3f}")
-        row = {"step": state.step, "loss": loss.item(), "seconds": time.monotonic() - started}
-        if fabric.is_global_zero and state.step % 20 == 0:
-            append_row(output / "log.csv", row)
-        done = state.step == last_step
-        if fabric.is_global_zero and (state.step % config.save_every == 0 or done):
-            save(state, config, output / "last.pt")
-        if fabric.is_global_zero and state.step % config.validate_every == 0 and state.step < config.steps:
-            check(config, state, data, output)
-    progress.close()
-    fabric.barrier()
-
-
-def diverged(loss: float, step: int, saved: Path) -> str:
-    """Return the message for a loss that is not finite."""
-    where = f"{saved} holds an earlier state." if saved.exists() else "Nothing had been saved yet."
-    return (
-        f"The loss became {loss} at step {step}. {where} Resume with precision 32-true, or start anew with a lower "
-        f"learning_rate in another output folder."
+def make_fabric(config: FitConfig | UnifiedConfig) -> Fabric:
+    """Return Lightning Fabric for the devices and nodes that the settings name."""
+    common = config.common if isinstance(config, UnifiedConfig) else config
+    strategy = "auto"
+    if common.devices * common.num_nodes > 1:
+        # Weights that a step does not use: the other tasks' heads, and the prompt encoder in stage network.
+        partly = isinstance(config, UnifiedConfig) or common.stage == "network"
+        strategy = "ddp_find_unused_parameters_true" if partly else "ddp"
+    return Fabric(
+        accelerator=common.accelerator,
+        devices=common.devices,
+        num_nodes=common.num_nodes,
+        strategy=strategy,
+        precision=common.precision,  # type: ignore[arg-type]
     )
 
 
-def make_objective(config: FitConfig, network: UDFA) -> nn.Module:
+class Objectives(nn.Module):
+    """The loss of each task, behind one module for Fabric.
+
+    Args:
+        config: Settings that hold for all tasks.
+        networks: Network of each task.
+        processes: Processes of the run.
+    """
+
+    def __init__(self, config: FitConfig, networks: Sequence[nn.Module], processes: int) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleList(make_objective(config, network, processes) for network in networks)
+
+    def forward(self, task: int, *batch: Any) -> Tensor:
+        """Return the loss of a task's image, label and seed (and Dice sums of the whole batch)."""
+        loss: Tensor = self.tasks[task](*batch)
+        return loss
+
+    def dice_sums(self, task: int, image: Tensor, label: Tensor) -> Tensor:
+        """Return the Dice sums of a part of a batch; supervised tasks only."""
+        sums: Tensor = self.tasks[task].dice_sums(image, label)  # type: ignore[operator]
+        return sums
+
+
+def make_objective(config: FitConfig, network: Any, processes: int = 1) -> nn.Module:
     """Return the module that turns (image, label, seed) into the loss of the configured stage."""
     if config.stage == "clicks":
         return ClickObjective(network, config.max_clicks, config.reader)
-    return SupervisedObjective(network)
+    return SupervisedObjective(network, processes * config.accumulate)
 
 
-def draw_seed(config: FitConfig, fabric: Fabric, step: int) -> int:
-    """Seed of a step's draws: the same however the run was split, different on each process."""
-    return config.seed + 1_000_003 * (step * fabric.world_size + fabric.global_rank)
+def train(run: Run, last_step: int) -> None:
+    """Run optimiser steps up to `last_step`, saving and validating on the way."""
+    state, config, fabric = run.state, run.plan.common, run.fabric
+    objectives = Objectives(config, [task.network for task in run.plan.tasks], fabric.world_size)
+    model, optimizer = fabric.setup(objectives, state.optimizer)
+    model.mark_forward_method("dice_sums")
+    restore_average(state, fabric)
+    batches = batches_of(run)
+    progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
+    stopping = False
+    while True:
+        if run.milestones.due(state):
+            stopping = not run.milestones.check(state) or stopping
+            run.save()
+        if stopping or state.step >= last_step:
+            break
+        set_learning_rate(optimizer, config, state.step)
+        loss, stopping = step(run, model, optimizer, batches)
+        progress.update()
+        progress.set_postfix(loss=f"{loss:.3f}")
+        log(run, loss, optimizer)
+        if state.step % config.save_every == 0 or stopping or state.step == last_step:
+            run.save()
+    progress.close()
+    fabric.barrier()
+    if stopping:
+        raise CancelledError(f"Stopped after step {state.step}. {run.saved} holds the state; the same command goes on.")
+
+
+def batches_of(run: Run) -> list[Iterator[Any]]:
+    """Return the batches of each task from the current step on."""
+    plan = run.plan
+    return [
+        iter(make_loader(task, plan.steps_of(number, run.state.step), run.fabric))
+        for number, task in enumerate(plan.tasks)
+    ]
+
+
+def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> tuple[float, bool]:
+    """Do one optimiser step. Returns the loss, and whether somebody asked to stop: the same on all processes."""
+    state, config, fabric = run.state, run.plan.common, run.fabric
+    task = run.plan.task_of(state.step)
+    parts = [on_device(fabric, next(batches[task])) for _ in range(config.accumulate)]
+    whole = whole_batch(model, task, parts) if config.accumulate > 1 and config.stage == "network" else ()
+    losses = []
+    for number, (image, label) in enumerate(parts):
+        seed = draw_seed(config, fabric, state.step * config.accumulate + number)
+        with fabric.no_backward_sync(model, enabled=number + 1 < len(parts)):
+            loss = model(task, image, label, seed, *whole)
+            fabric.backward(loss / len(parts))
+        losses.append(loss.detach())
+    mean, stop = agreed(fabric, torch.stack(losses).mean(), run.stop.asked)
+    if not math.isfinite(mean):
+        raise UDFAError(diverged(mean, state.step, run.saved))
+    fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    update_average(state, config.ema_decay)
+    state.step += 1
+    if run.journal is not None:
+        run.journal.count(len(parts) * len(parts[0][0]) * fabric.world_size)
+    return mean, stop
+
+
+def on_device(fabric: Fabric, batch: Any) -> tuple[Tensor, Tensor]:
+    """Bring image and label of a batch to the device."""
+    image, label = batch
+    return fabric.to_device(image).contiguous(memory_format=torch.channels_last), fabric.to_device(label)
+
+
+@torch.no_grad()
+def whole_batch(model: Any, task: int, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor]:
+    """Return the Dice sums over all passes and processes, which each pass needs for the gradient of the whole batch."""
+    return (over_processes(torch.stack([model.dice_sums(task, image, label) for image, label in parts]).sum(dim=0)),)
+
+
+def agreed(fabric: Fabric, loss: Tensor, stop: bool) -> tuple[float, bool]:
+    """Return the mean loss of all processes, and whether any of them is to stop."""
+    values = torch.stack([loss.float(), torch.tensor(float(stop), device=loss.device)])
+    mean, asked = fabric.all_reduce(values, reduce_op="mean").tolist()  # type: ignore[union-attr]
+    return mean, asked > 0
+
+
+def log(run: Run, loss: float, optimizer: Any) -> None:
+    """Write a row of the log when it is time."""
+    state, config = run.state, run.plan.common
+    if run.journal is not None and state.step % config.log_every == 0:
+        task = run.plan.tasks[run.plan.task_of(state.step - 1)].name
+        run.journal.log_step(state.step, loss, optimizer.param_groups[0]["lr"], task)
+
+
+def draw_seed(config: FitConfig, fabric: Fabric, number: int) -> int:
+    """Seed of a pass's draws: the same however the run was split, different on each process."""
+    return config.seed + 1_000_003 * (number * fabric.world_size + fabric.global_rank)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step: int) -> None:
@@ -208,33 +250,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step:
         group["lr"] = group["peak"] * factor
 
 
-def check(config: FitConfig, state: TrainingState, data: PreparedData, output: Path) -> None:
-    """Validate on whole volumes, log the mean Dice, and keep the best checkpoint."""
-    network = averaged_network(config, state)
-    report = validate(network, config.model, data.split("val")[: config.quick_cases])
-    append_row(output / "validation.csv", {"step": state.step, "mean_dice": report.mean_dice, **report.dice})
-    if report.mean_dice > state.best_dice:
-        state.best_dice = report.mean_dice
-        publish(output / "best.safetensors", network, config, data, Provenance(state.step, report))
-
-
-def finish(config: FitConfig, fabric: Fabric, state: TrainingState, data: PreparedData) -> Path:
-    """Validate the averaged weights on all validation cases and publish them."""
-    path = Path(config.output) / "model.safetensors"
-    if fabric.is_global_zero:
-        network = averaged_network(config, state)
-        report = validate(network, config.model, data.split("val"))
-        append_row(path.parent / "validation.csv", {"step": state.step, "mean_dice": report.mean_dice, **report.dice})
-        publish(path, network, config, data, Provenance(state.step, report))
-    fabric.barrier()
-    return path
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a row to a CSV file, with a header when it is new."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+def finish(run: Run) -> list[Path]:
+    """Publish the averaged weights when all steps are done; otherwise return where the state is."""
+    if run.state.step < run.plan.common.steps:
+        return [run.saved]
+    published = run.milestones.finish(run.state)
+    if published is None:
+        raise CancelledError(
+            f"Stopped before the last validation. {run.saved} holds the state; the same command goes on."
+        )
+    run.save()
+    run.fabric.barrier()
+    return published

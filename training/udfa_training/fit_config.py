@@ -10,6 +10,12 @@ from udfa.errors import InvalidInputError
 from udfa_training.augment import AugmentConfig
 from udfa_training.click_simulation import ReaderConfig
 
+POSITIVE = (
+    *("size", "batch_size", "accumulate", "steps", "devices", "num_nodes"),
+    *("log_every", "save_every", "validate_every"),
+)
+"""Settings that must be at least 1."""
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -22,11 +28,15 @@ class FitConfig:
     model: ModelConfig
     """Model to train."""
     init: Optional[str] = None
-    """Checkpoint (.safetensors) whose weights the run starts from."""
+    """Checkpoint whose weights the run starts from: a .safetensors file or the name of a bundled model."""
     stage: Literal["network", "clicks"] = "network"
-    """network: adapters and decoder. clicks: the prompt encoder only, so that the automatic result stays as it is."""
+    """network: what `train` names. clicks: the prompt encoder only, so that the automatic result stays as it is."""
+    train: Literal["everything-but-backbone", "adapters", "decoder", "heads"] = "everything-but-backbone"
+    """Stage network: what learns. The heads always do, since labels may be new: adapters means SPA, LGFA and heads."""
     train_backbone: bool = False
     """Pre-training of `mini`: also train the backbone, which is otherwise frozen."""
+    backbone_weights: Optional[str] = None
+    """Local .safetensors file with the weights of a DINOv2 backbone; null downloads them once."""
     max_clicks: int = 4
     """Stage clicks: most clicks per sample."""
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -34,7 +44,9 @@ class FitConfig:
     size: int = 160
     """Side S of the training crops in pixels, a multiple of 32."""
     batch_size: int = 12
-    """Slices per step and process."""
+    """Slices per pass and process."""
+    accumulate: int = 1
+    """Passes per optimiser step: a step sees accumulate x batch_size slices per process, in the memory of one pass."""
     steps: int = 4000
     """Optimiser steps."""
     warmup_steps: int = 100
@@ -56,13 +68,20 @@ class FitConfig:
     accelerator: str = "auto"
     """Device kind for Lightning Fabric: auto, cpu, cuda, mps."""
     devices: int = 1
-    """Processes or GPUs on this node."""
+    """Processes or GPUs on each node."""
+    num_nodes: int = 1
+    """Computers; with more than one, start the command on each by torchrun."""
     precision: str = "bf16-mixed"
     """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
     workers: int = 1
     """Loader processes."""
+    cache: Optional[str] = "auto"
+    """Folder for cases on the network's grid, so that later starts need not prepare them again. auto: `cache` in the
+    data folder; null: none."""
     seed: int = 0
     """Seed of initialisation and sampling."""
+    log_every: int = 20
+    """Steps between rows of the log."""
     save_every: int = 200
     """Steps between saved states."""
     validate_every: int = 1000
@@ -71,13 +90,15 @@ class FitConfig:
     """Validation cases used for these; all are used at the end."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "steps", "save_every", "validate_every", "devices"):
+        for name in POSITIVE:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
         if self.size % 32:
             raise InvalidInputError(f"size is {self.size}, but must be a multiple of 32, such as 160, 192 or 256.")
         if self.train_backbone and self.model.network.backbone != "mini":
             raise InvalidInputError("train_backbone is for the 'mini' backbone only; DINOv2 stays frozen.")
+        if self.train_backbone and self.train != "everything-but-backbone":
+            raise InvalidInputError(f"train is '{self.train}', but train_backbone trains everything. Leave one out.")
         if self.stage == "clicks":
             self._check_clicks()
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udfa.checkpoint import Description, read_info, save_checkpoint
+from udfa.checkpoint import CheckpointInfo, Description, read_info, save_checkpoint
 from udfa.config import to_dict
+from udfa.models import resolve_model
 from udfa.networks.udfa import UDFA
 from udfa_training.dataset import MANIFEST, PreparedData
 from udfa_training.validation import ValidationReport
 
 if TYPE_CHECKING:
     from udfa_training.fit_config import FitConfig
+
+PRIVATE = frozenset({"model", "data", "output", "init", "backbone_weights", "cache"})
+"""Settings that are recorded elsewhere, or name folders of the machine."""
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 
@@ -27,32 +32,57 @@ class Provenance:
 
     step: int
     report: ValidationReport
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of the run in the history."""
+    further_data: tuple[PreparedData, ...] = ()
+    """Other data sets that the same weights were trained on."""
 
 
 def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, provenance: Provenance) -> None:
     """Write a checkpoint with data set, split, settings, history and measured metrics."""
-    manifest = json.loads((data.folder / MANIFEST).read_text())
-    history = list(read_info(Path(config.init)).training.get("history", [])) if config.init else []
-    settings = {k: v for k, v in to_dict(config).items() if k not in ("model", "data", "output", "init")}
+    source = read_info(resolve_model(config.init)) if config.init else None
+    history = list(source.training.get("history", [])) if source else []
+    settings = {k: v for k, v in to_dict(config).items() if k not in PRIVATE}
     run = {
         "stage": stage_name(config),
         "started_from": "scratch" if config.init is None else "the run before it in this list",
         "step": provenance.step,
         "settings": settings,
+        **provenance.notes,
     }
-    training = {
-        "data_set": manifest["name"],
+    training: dict[str, Any] = {
+        "data_set": _name(data),
         "train": sorted({case.patient for case in data.split("train")}),
         "validation": sorted({case.patient for case in data.split("val")}),
         "history": [*history, run],
     }
+    if provenance.further_data:
+        training["also_trained_on"] = [_name(other) for other in provenance.further_data]
     if config.model.network.backbone == "mini":
-        training["backbone"] = (
+        training["backbone"] = backbone_origin(config, source, _name(data))
+    terms = [source.licence] if source else []
+    terms += [data.licence, *(other.licence for other in provenance.further_data)]
+    licence = "; ".join(dict.fromkeys(terms))
+    description = Description(licence, INTENDED_USE, training, measured(provenance.report), commit())
+    save_checkpoint(path, network, config.model, description)
+
+
+def backbone_origin(config: FitConfig, source: CheckpointInfo | None, data_set: str) -> str:
+    """Return how the weights of the `mini` backbone came about."""
+    if config.train_backbone:
+        return (
             "mini: trained by this project from random weights, supervised by the labels of the same training split; "
             "frozen in the later stages"
         )
-    description = Description(data.licence, INTENDED_USE, training, measured(provenance.report), commit())
-    save_checkpoint(path, network, config.model, description)
+    if source is None:
+        return "mini: random weights, frozen"
+    origin = str(source.training.get("backbone", "mini: as in the checkpoint that this one started from"))
+    earlier = source.training.get("data_set", data_set)
+    return origin if earlier == data_set or "data set" in origin else f"{origin} (training split of data set {earlier})"
+
+
+def _name(data: PreparedData) -> str:
+    return str(json.loads((data.folder / MANIFEST).read_text(encoding="utf-8"))["name"])
 
 
 def measured(report: ValidationReport) -> dict[str, Any]:
@@ -75,7 +105,11 @@ def stage_name(config: FitConfig) -> str:
     """Return what the run trained, in words."""
     if config.stage == "clicks":
         return "prompt encoder"
-    return "pretrain (backbone and adapters)" if config.train_backbone else "adapters and decoder"
+    if config.train_backbone:
+        return "pretrain (backbone and adapters)"
+    return {"adapters": "adapters and heads", "decoder": "decoder", "heads": "heads"}.get(
+        config.train, "adapters and decoder"
+    )
 
 
 def commit() -> str:

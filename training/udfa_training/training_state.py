@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from udfa.config import to_dict
 from udfa.errors import InvalidInputError
-from udfa.networks.udfa import UDFA
 from udfa.volume_io import written_aside
 from udfa_training.fit_config import FitConfig
 
 FREE_TO_CHANGE = frozenset(
     {
-        *("data", "output", "init", "steps", "accelerator", "devices", "precision", "workers"),
-        *("save_every", "validate_every", "quick_cases"),
+        *("data", "output", "init", "backbone_weights", "steps"),
+        *("accelerator", "devices", "num_nodes", "precision", "workers", "cache"),
+        *("log_every", "save_every", "validate_every", "quick_cases"),
     }
 )
 """Settings that a resumed run may change: where it runs, how long, and how often it saves and validates."""
@@ -29,11 +31,17 @@ FREE_TO_CHANGE = frozenset(
 class TrainingState:
     """Everything that changes during a run."""
 
-    network: UDFA
+    network: nn.Module
+    """UDFA, or with several tasks a ModuleDict of them."""
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor]
+    """Moving average of the weights that train."""
     step: int = 0
+    """Steps done."""
     best_dice: float = 0.0
+    """Mean Dice of the best validation."""
+    validated: int = 0
+    """Step of the last validation."""
 
 
 @torch.no_grad()
@@ -49,44 +57,66 @@ def restore_average(state: TrainingState, fabric: Fabric) -> None:
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
 
 
-def averaged_network(config: FitConfig, state: TrainingState) -> UDFA:
-    """Return a copy of the network with the averaged weights."""
-    network = UDFA(config.model.network)
-    weights = {key: value.detach().cpu() for key, value in state.network.state_dict().items()}
-    weights.update({key: value.detach().cpu() for key, value in state.average.items()})
-    network.load_state_dict(weights)
+def averaged_network(state: TrainingState) -> nn.Module:
+    """Return a copy of the network with the averaged weights, on the CPU."""
+    network = copy.deepcopy(state.network).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, value in state.average.items():
+            parameters[name].copy_(value)
     return network
 
 
-def save(state: TrainingState, config: FitConfig, path: Path) -> None:
-    """Write the resumable state aside, then rename it."""
+def save(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
+    """Write the resumable state aside, then rename it.
+
+    Args:
+        state: What to save.
+        settings: Settings that a resumed run must repeat.
+        path: Target.
+
+    Raises:
+        OSError: The file cannot be written; an earlier one stays as it was.
+    """
     record = {
-        "settings": fixed_settings(config),
+        "settings": settings,
         "network": state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": state.average,
-        "step": state.step,
-        "best_dice": state.best_dice,
+        **{name: getattr(state, name) for name in ("step", "best_dice", "validated")},
     }
     with written_aside(path) as aside:
-        torch.save(record, aside)
+        try:
+            torch.save(record, aside)
+        except RuntimeError as error:
+            # torch's own writer reports a full disk as RuntimeError.
+            raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
 
 
-def restore(state: TrainingState, config: FitConfig, path: Path) -> None:
+def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
     """Take up a saved state, if there is one.
 
+    Args:
+        state: Fresh state to fill.
+        settings: Settings of the run; see `save`.
+        path: Where the state may be.
+
     Raises:
-        InvalidInputError: The saved run had other settings.
+        InvalidInputError: The saved run had other settings, or the file is damaged.
     """
     if not path.is_file():
         return
-    record = torch.load(path, map_location="cpu", weights_only=True)
-    check_settings(record.get("settings", {}), fixed_settings(config), path)
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
+    check_settings(record.get("settings", {}), settings, path)
     state.network.load_state_dict(record["network"])
     state.optimizer.load_state_dict(record["optimizer"])
     for name, value in record["average"].items():
         state.average[name].copy_(value)
     state.step, state.best_dice = record["step"], record["best_dice"]
+    state.validated = record.get("validated", state.step)
 
 
 def fixed_settings(config: FitConfig) -> dict[str, Any]:
@@ -96,10 +126,20 @@ def fixed_settings(config: FitConfig) -> dict[str, Any]:
 
 def check_settings(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
     """Raise InvalidInputError if a saved run had other settings; settings that it did not record are not compared."""
-    changed = [name for name, value in saved.items() if wanted.get(name) != value]
+    changed = _differences(saved, wanted)
     if changed:
-        listing = "; ".join(f"{name} was {saved[name]}, now {wanted.get(name)}" for name in changed)
         raise InvalidInputError(
-            f"{path} holds a run with other settings ({listing}). Resume with the same settings, or start anew with "
-            f"another output folder."
+            f"{path} holds a run with other settings ({'; '.join(changed)}). Resume with the same settings, or start "
+            f"anew with another output folder."
         )
+
+
+def _differences(saved: dict[str, Any], wanted: dict[str, Any], inside: str = "") -> list[str]:
+    found = []
+    for name, value in saved.items():
+        other = wanted.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(value, other, f"{inside}{name}.")
+        elif other != value:
+            found.append(f"{inside}{name} was {value}, now {other}")
+    return found

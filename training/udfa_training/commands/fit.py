@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl+C stopped, as shells have it."""
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommand's parser."""
-    parser = commands.add_parser("fit", help="train; any config field can follow as --field value")
-    parser.add_argument("--config", type=Path, required=True, help="YAML file with the fields of FitConfig")
+    parser = commands.add_parser(
+        "fit",
+        help="train; any config field can follow as --field value",
+        description="Train a checkpoint, or go on with the run in the output folder. Any field of the configuration "
+        "can follow as --field value, such as --steps 2000 --augment.scale 0.1. To fine-tune a checkpoint, --init, "
+        "--data and --output are enough.",
+    )
+    parser.add_argument("--config", type=Path, help="YAML file with the fields of FitConfig, or with several tasks")
     parser.set_defaults(run=run, takes_overrides=True)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the subcommand; `options.overrides` holds what followed the known options."""
-    from udfa_training.config_file import load_config
-    from udfa_training.fit import fit
+    """Run the subcommand; `options.overrides` holds what followed the known options.
 
-    print(fit(load_config(options.config, options.overrides)))
+    Raises:
+        SystemExit: With code 130 after Ctrl+C.
+    """
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    from udfa.errors import CancelledError
+    from udfa_training.config_file import load_run
+    from udfa_training.fit import execute
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("udfa_training").setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    try:
+        published = execute(load_run(options.config, options.overrides))
+    except CancelledError as error:
+        if rank_zero_only.rank != 0:
+            return
+        print(f"udfa-train: {error}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from error
+    if rank_zero_only.rank == 0:
+        print(*published, sep="\n")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that reports, before Fabric has set anything up."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -1,0 +1,175 @@
+"""What a run starts from: data, networks, what of them trains, optimiser."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from udfa.checkpoint import load_checkpoint
+from udfa.errors import InvalidInputError
+from udfa.models import resolve_model
+from udfa.networks.backbone import load_pretrained
+from udfa.networks.udfa import UDFA
+from udfa_training.dataset import PreparedData, open_prepared
+from udfa_training.fit_config import FitConfig
+from udfa_training.training_state import TrainingState, fixed_settings
+from udfa_training.transfer import Transfer, take_over
+from udfa_training.unified_config import UnifiedConfig
+
+logger = logging.getLogger(__name__)
+
+SHARED_PARTS = {
+    "backbone": ("backbone",),
+    "adapters": ("backbone", "spa", "lgfa"),
+    "all-but-heads": (
+        *("backbone", "spa", "lgfa"),
+        *(f"decoder.{name}" for name in ("tokens", "stage16", "stage8", "stage4", "stage2")),
+    ),
+}
+"""Modules of UDFA that all tasks of a run have in common."""
+
+TRAINED_PARTS = {"adapters": ("spa.", "lgfa."), "decoder": ("decoder.",), "heads": ()}
+"""Beginnings of the names of the weights that train, beside the heads."""
+
+HEADS = ("decoder.head.", "decoder.auxiliary_heads.")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set of a run, and the network for it."""
+
+    name: str
+    """Empty when it is the only one."""
+    config: FitConfig
+    data: PreparedData
+    network: UDFA
+    transfer: Transfer | None
+    """What was taken over from the checkpoint `config.init`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does: its tasks, and the settings that hold for all of them."""
+
+    tasks: tuple[Task, ...]
+    output: Path
+    identity: dict[str, Any]
+    """Settings that a resumed run must repeat."""
+    shared: str | None = None
+    """Key of SHARED_PARTS; None for a single task."""
+
+    @property
+    def common(self) -> FitConfig:
+        """Settings that hold for all tasks."""
+        return self.tasks[0].config
+
+    def published(self) -> list[Path]:
+        """Return where the final checkpoint of each task belongs."""
+        return [self.output / task.name / "model.safetensors" for task in self.tasks]
+
+    def task_of(self, step: int) -> int:
+        """Return the number of the task that a step trains: they take turns."""
+        return step % len(self.tasks)
+
+    def steps_of(self, task: int, first: int) -> range:
+        """Return how often a task was trained before step `first`, up to how often it is trained in all."""
+        before, end = (len(range(task, step, len(self.tasks))) for step in (first, self.common.steps))
+        return range(before, max(before, end))
+
+
+def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
+    """Open the data and build the networks.
+
+    Raises:
+        InvalidInputError: Data, settings and checkpoint do not fit each other.
+    """
+    if isinstance(config, FitConfig):
+        task = make_task("", config)
+        return Plan((task,), Path(config.output), fixed_settings(config))
+    tasks = tuple(make_task(name, task) for name, task in config.tasks.items())
+    share([task.network for task in tasks], config.shared, started=config.common.init is not None)
+    identity = {"shared": config.shared, "tasks": {t.name: fixed_settings(t.config) for t in tasks}}
+    return Plan(tasks, Path(config.output), identity, config.shared)
+
+
+def make_task(name: str, config: FitConfig) -> Task:
+    """Open the data of a task and build its network, from `config.init` if there is one."""
+    data = open_prepared(Path(config.data))
+    if data.labels != config.model.labels:
+        raise InvalidInputError(
+            f"The data has labels {data.labels}, but the model {config.model.labels}. They must agree."
+        )
+    torch.manual_seed(config.seed)
+    network = UDFA(config.model.network)
+    transfer = None
+    if config.init is not None:
+        transfer = initialise(network, config)
+        logger.info("%s%s: %s", f"{name}: " if name else "", config.init, transfer.describe())
+    elif config.model.network.backbone != "mini":
+        weights = None if config.backbone_weights is None else Path(config.backbone_weights)
+        load_pretrained(network.backbone, weights)
+    select_trainable(network, config)
+    return Task(name, config, data, network.to(memory_format=torch.channels_last), transfer)  # type: ignore[call-overload]
+
+
+def initialise(network: UDFA, config: FitConfig) -> Transfer:
+    """Take over the weights of the checkpoint `config.init`; rows of new labels keep their initial ones."""
+    weights = None if config.backbone_weights is None else Path(config.backbone_weights)
+    source = load_checkpoint(resolve_model(config.init), weights)
+    if config.stage == "clicks" and source.info.config.labels != config.model.labels:
+        raise InvalidInputError(
+            f"{config.init} has labels {source.info.config.labels}, the model {config.model.labels}. Stage clicks "
+            f"leaves the automatic result as it is: first train stage network on the new labels."
+        )
+    return take_over(network, config.model.labels, source)
+
+
+def select_trainable(network: UDFA, config: FitConfig) -> None:
+    """Let exactly those weights train that the settings name."""
+    if config.train_backbone:
+        network.backbone.unfreeze()
+    if config.stage == "clicks":
+        network.requires_grad_(False)
+        if network.prompt_encoder is not None:
+            network.prompt_encoder.requires_grad_(True)
+    elif config.train != "everything-but-backbone":
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith((*TRAINED_PARTS[config.train], *HEADS)))
+
+
+def share(networks: list[UDFA], shared: str, started: bool) -> None:
+    """Give all networks the modules of the first that they are to share.
+
+    Raises:
+        InvalidInputError: They started from checkpoints with different backbones.
+    """
+    first = networks[0]
+    for other in networks[1:]:
+        backbones = zip(first.backbone.state_dict().values(), other.backbone.state_dict().values())
+        if started and not all(torch.equal(a, b) for a, b in backbones):
+            raise InvalidInputError("The tasks start from checkpoints with different backbones. Name one init for all.")
+        for path in SHARED_PARTS[shared]:
+            owner, _, name = path.rpartition(".")
+            setattr(other.get_submodule(owner), name, getattr(first.get_submodule(owner), name))
+
+
+def make_state(plan: Plan) -> TrainingState:
+    """Return the state before the first step: networks, optimiser, moving average."""
+    network: nn.Module = plan.tasks[0].network
+    if plan.shared is not None:
+        network = nn.ModuleDict({task.name: task.network for task in plan.tasks})
+    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    backbone = [p for n, p in trained.items() if n.startswith("backbone.")]
+    others = [p for n, p in trained.items() if not n.startswith("backbone.")]
+    config = plan.common
+    groups: list[dict[str, Any]] = [{"params": others, "peak": config.learning_rate}]
+    if backbone:
+        groups.append({"params": backbone, "peak": config.backbone_learning_rate})
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    average = {n: p.detach().clone() for n, p in trained.items()}
+    return TrainingState(network, optimizer, average)
