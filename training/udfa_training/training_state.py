@@ -111,6 +111,8 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
     check_settings(record.get("settings", {}), settings, path)
+    if record["average"].keys() != state.average.keys() or record["network"].keys() != state.network.state_dict().keys():
+        raise InvalidInputError(f"{path} holds another network, of another version. Choose another output folder.")
     state.network.load_state_dict(record["network"])
     state.optimizer.load_state_dict(record["optimizer"])
     for name, value in record["average"].items():

@@ -64,7 +64,7 @@ def take_over(network: UDFA, labels: tuple[str, ...], source: Checkpoint) -> Tra
     """Copy a checkpoint's weights into a network, in place.
 
     Rows and columns of a class are found by the label's name; those of new labels stay as they were. A prompt encoder
-    that only one of the two has is left as it was, or left out.
+    that the checkpoint lacks, or has in another shape, stays as it was; one that the network lacks is left out.
 
     Args:
         network: The new network.
@@ -77,27 +77,26 @@ def take_over(network: UDFA, labels: tuple[str, ...], source: Checkpoint) -> Tra
     own, given = network.state_dict(), source.network.state_dict()
     places = class_places(labels, source.info.config.labels)
     classes = (len(labels) + 1, len(source.info.config.labels) + 1)
-    misfits = sorted(key for key in set(own) ^ set(given) if not key.startswith(PROMPT_ENCODER))
-    taken: dict[str, Tensor] = {}
-    for key in own.keys() & given.keys():
-        value = _fitted(key, own[key], given[key], places, classes)
-        if value is None:
-            misfits.append(key)
-        else:
-            taken[key] = value
+    fitted = {key: _fitted(key, own[key], given[key], places, classes) for key in own.keys() & given.keys()}
+    misfits = {key for key, value in fitted.items() if value is None} | (own.keys() ^ given.keys())
+    other_prompt_encoder = any(key.startswith(PROMPT_ENCODER) for key in misfits)
+    misfits = {key for key in misfits if not key.startswith(PROMPT_ENCODER)}
     if misfits:
         raise InvalidInputError(
             f"{source.info.path} does not fit model.network: {len(misfits)} weights differ: {sorted(misfits)[:3]}."
         )
+    taken = {
+        key: value
+        for key, value in fitted.items()
+        if value is not None and not (other_prompt_encoder and key.startswith(PROMPT_ENCODER))
+    }
     network.load_state_dict({**own, **taken})
-    known = set(source.info.config.labels)
+    known = source.info.config.labels
     return Transfer(
         tuple(name for name in labels if name in known),
         tuple(name for name in labels if name not in known),
-        tuple(name for name in source.info.config.labels if name not in labels),
-        _prompt_encoder(
-            any(k.startswith(PROMPT_ENCODER) for k in own), any(k.startswith(PROMPT_ENCODER) for k in given)
-        ),
+        tuple(name for name in known if name not in labels),
+        _prompt_encoder(PROMPT_INPUT in own, PROMPT_INPUT in given, other_prompt_encoder),
     )
 
 
@@ -133,7 +132,7 @@ def _with(own: Tensor, given: Tensor, axis: int, pairs: list[tuple[int, int]]) -
     return own.clone().index_copy_(axis, here, given.index_select(axis, there))
 
 
-def _prompt_encoder(here: bool, there: bool) -> str:
+def _prompt_encoder(here: bool, there: bool, misfit: bool) -> str:
     if here:
-        return "kept" if there else "fresh"
+        return "kept" if there and not misfit else "fresh"
     return "left out" if there else "none"

@@ -1,0 +1,192 @@
+"""A checkpoint in a network with other labels: what has the same name is kept, what is new is fresh."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from udfa.checkpoint import Description, load_checkpoint, read_info, save_checkpoint
+from udfa.config import ModelConfig, to_dict
+from udfa.errors import InvalidInputError
+from udfa.networks.udfa import UDFA
+from udfa_training.config_file import load_run
+from udfa_training.fit import fit
+from udfa_training.fit_config import FitConfig
+from udfa_training.set_up import make_plan, make_state
+from udfa_training.transfer import take_over
+
+Settings = Callable[..., FitConfig]
+OTHER = ("gallbladder", "aorta", "liver")
+"""Of the made data's labels liver, spleen, gallbladder: two in other places, one new, one left out."""
+
+
+def with_labels(model: ModelConfig, labels: tuple[str, ...], prompt: bool = False) -> ModelConfig:
+    channels = (8, 8, 8, 8) if prompt else None
+    network = dataclasses.replace(model.network, num_classes=len(labels) + 1, prompt_channels=channels)
+    return dataclasses.replace(model, labels=labels, network=network)
+
+
+def checkpoint(path: Path, model: ModelConfig, licence: str = "made") -> Path:
+    """A checkpoint with random weights."""
+    torch.manual_seed(7)
+    save_checkpoint(path, UDFA(model.network), model, Description(licence, "tests"))
+    return path
+
+
+def weights(network: UDFA) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+@pytest.fixture
+def model(settings: Settings) -> ModelConfig:
+    return settings().model
+
+
+def test_rows_of_the_heads_follow_the_names_of_the_labels(model: ModelConfig, tmp_path: Path) -> None:
+    source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", model))
+    network = UDFA(model.network)
+    before, given = weights(network), source.network.state_dict()
+    transfer = take_over(network, OTHER, source)
+    after = network.state_dict()
+    # The head has 4 rows for each class: background, gallbladder (3 there), aorta (new), liver (1 there).
+    for own, there in ((0, 0), (1, 3), (3, 1)):
+        rows, rows_there = slice(4 * own, 4 * own + 4), slice(4 * there, 4 * there + 4)
+        assert torch.equal(after["decoder.head.weight"][rows], given["decoder.head.weight"][rows_there])
+        assert torch.equal(after["decoder.head.bias"][rows], given["decoder.head.bias"][rows_there])
+        for key in (f"decoder.auxiliary_heads.{i}.weight" for i in range(3)):
+            assert torch.equal(after[key][own], given[key][there])
+    assert torch.equal(after["decoder.head.weight"][8:12], before["decoder.head.weight"][8:12])
+    assert torch.equal(after["decoder.auxiliary_heads.0.bias"][2], before["decoder.auxiliary_heads.0.bias"][2])
+    others = [key for key in given if "head" not in key]
+    assert all(torch.equal(after[key], given[key]) for key in others)
+    assert (transfer.kept, transfer.fresh, transfer.left_out) == (("gallbladder", "liver"), ("aorta",), ("spleen",))
+
+
+def test_a_model_with_fewer_labels_gives_the_logits_of_those_it_kept(model: ModelConfig, tmp_path: Path) -> None:
+    source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", model))
+    fewer = with_labels(model, ("gallbladder",))
+    network = UDFA(fewer.network).eval()
+    take_over(network, fewer.labels, source)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(network(image), source.network(image)[:, [0, 3]], atol=1e-5)
+
+
+def test_the_prompt_encoder_finds_its_columns_by_name_too(model: ModelConfig, tmp_path: Path) -> None:
+    source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", with_labels(model, model.labels, prompt=True)))
+    other = with_labels(model, ("spleen", "aorta"), prompt=True)
+    network = UDFA(other.network)
+    key = "prompt_encoder.stages.0.0.0.weight"
+    before, given = weights(network)[key], source.network.state_dict()[key]
+    transfer = take_over(network, other.labels, source)
+    after = network.state_dict()[key]
+    # Columns: clicks on background, spleen, aorta, then their one-hot maps; there 4 + 4, with spleen in place 2.
+    assert torch.equal(after[:, [0, 1, 3, 4]], given[:, [0, 2, 4, 6]])
+    assert torch.equal(after[:, [2, 5]], before[:, [2, 5]])
+    assert transfer.prompt_encoder == "kept"
+
+
+@pytest.mark.parametrize(("here", "there", "outcome"), [(True, False, "fresh"), (False, True, "left out")])
+def test_a_prompt_encoder_that_only_one_has_is_no_obstacle(
+    model: ModelConfig, tmp_path: Path, here: bool, there: bool, outcome: str
+) -> None:
+    source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", with_labels(model, model.labels, prompt=there)))
+    network = UDFA(with_labels(model, model.labels, prompt=here).network)
+    transfer = take_over(network, model.labels, source)
+    assert transfer.prompt_encoder == outcome
+    assert outcome in transfer.describe()
+
+
+def test_a_prompt_encoder_of_another_width_begins_anew_as_a_whole(model: ModelConfig, tmp_path: Path) -> None:
+    source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", with_labels(model, model.labels, prompt=True)))
+    wider = dataclasses.replace(model.network, prompt_channels=(8, 16, 8, 8))
+    network = UDFA(wider)
+    before = weights(network)
+    assert take_over(network, model.labels, source).prompt_encoder == "fresh"
+    prompt = [key for key in before if key.startswith("prompt_encoder.")]
+    assert all(torch.equal(before[key], network.state_dict()[key]) for key in prompt)
+
+
+@pytest.mark.parametrize(
+    ("train", "parts"),
+    [
+        ("everything-but-backbone", {"spa", "lgfa", "decoder"}),
+        ("adapters", {"spa", "lgfa", "decoder.head", "decoder.auxiliary_heads"}),
+        ("decoder", {"decoder"}),
+        ("heads", {"decoder.head", "decoder.auxiliary_heads"}),
+    ],
+)
+def test_exactly_the_named_parts_train(settings: Settings, train: str, parts: set[str]) -> None:
+    state = make_state(make_plan(settings(train=train)))
+    trained = set(state.average)
+    assert trained == {n for n, _ in state.network.named_parameters() if any(n.startswith(f"{p}.") for p in parts)}
+    assert all(any(name.startswith(f"{part}.") for name in trained) for part in parts)
+    assert sum(len(group["params"]) for group in state.optimizer.param_groups) == len(trained)
+
+
+def test_train_backbone_and_a_part_contradict_each_other(settings: Settings) -> None:
+    with pytest.raises(InvalidInputError, match="train is 'heads', but train_backbone trains everything"):
+        settings(train="heads", train_backbone=True)
+
+
+def test_fine_tuning_on_new_labels_records_what_was_taken_over(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="udfa_training")
+    first = checkpoint(tmp_path / "first.safetensors", with_labels(settings().model, OTHER), "terms of the first")
+    info = read_info(fit(settings(init=str(first), train="heads", steps=1)))
+    assert "rows of the heads kept for liver, gallbladder; fresh for spleen; left out aorta" in caplog.text
+    assert info.training["history"][-1]["stage"] == "heads"
+    assert info.training["history"][-1]["taken_over"] == {
+        "labels_kept": ["liver", "gallbladder"],
+        "labels_fresh": ["spleen"],
+        "labels_left_out": ["aorta"],
+        "prompt_encoder": "none",
+    }
+    assert info.licence == "terms of the first; made for tests, no terms"
+
+
+def test_the_click_stage_refuses_other_labels(settings: Settings, tmp_path: Path) -> None:
+    model = with_labels(settings().model, settings().model.labels, prompt=True)
+    first = checkpoint(tmp_path / "first.safetensors", with_labels(model, OTHER))
+    with pytest.raises(InvalidInputError, match="first train stage network on the new labels"):
+        make_plan(settings(stage="clicks", init=str(first), model=model))
+
+
+def test_a_checkpoint_to_start_from_describes_the_model(settings: Settings, tmp_path: Path) -> None:
+    """Network, preprocessing and clean-up are the checkpoint's, the labels those of the data."""
+    model = dataclasses.replace(
+        with_labels(settings().model, OTHER),
+        postprocessing=dataclasses.replace(settings().model.postprocessing, largest_component_labels=("aorta", "liver")),
+    )
+    first = checkpoint(tmp_path / "first.safetensors", model)
+    overrides = ["--init", str(first), "--data", settings().data, "--output", "run"]
+    config = load_run(None, [*overrides, "--model.preprocessing.in_plane_spacing_mm", "8"])
+    assert isinstance(config, FitConfig)
+    assert config.model.labels == ("liver", "spleen", "gallbladder")
+    assert config.model.network == dataclasses.replace(model.network, num_classes=4)
+    assert config.model.preprocessing == dataclasses.replace(model.preprocessing, in_plane_spacing_mm=8.0)
+    assert config.model.postprocessing.largest_component_labels == ("liver",)
+    assert config.model.task == "prepared (CT)"
+
+
+def test_a_complete_model_is_left_as_it_is(settings: Settings, tmp_path: Path) -> None:
+    config = settings(init="runs/of/tomorrow.safetensors")
+    path = tmp_path / "complete.yaml"
+    path.write_text(yaml.safe_dump(to_dict(config)))
+    assert load_run(path) == config
+
+
+def test_the_name_of_a_bundled_model_is_a_checkpoint_to_start_from(settings: Settings) -> None:
+    config = load_run(None, ["--init", "abdomen-ct-mini", "--data", settings().data, "--output", "run"])
+    assert isinstance(config, FitConfig)
+    transfer = make_plan(config).tasks[0].transfer
+    assert transfer is not None
+    assert transfer.kept == ("liver", "spleen", "gallbladder")
+    assert "aorta" in transfer.left_out
