@@ -76,6 +76,7 @@ ICONS := Resources/UDFA UDFASegmentation/Resources/Icons/UDFASegmentation UDFASe
 icons:
 	for icon in $(ICONS); do rsvg-convert --width=128 --height=128 $$icon.svg --output=$$icon.png || exit 1; done
 	rsvg-convert --width=256 --height=256 Resources/UDFA.svg --output=Resources/UDFA-256.png
+	cd UDFASegmentation/Resources/Icons && rsvg-convert --width=32 --height=32 UDFAClickCursor.svg --output=UDFAClickCursor.png
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -50,6 +51,7 @@ class FakeSegmenter:
 
     def __init__(self, opinion: Opinion, **preprocessing: Any) -> None:
         self.opinion = opinion
+        self.lock = threading.RLock()
         self.config = click_config(**preprocessing)
         self.network = SimpleNamespace(prompt_encoder=object())
         self.plan = ExecutionPlan("cpu", torch.float32, 1)

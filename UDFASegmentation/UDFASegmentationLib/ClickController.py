@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any, Optional
 from slicer.i18n import tr as _
 
 from udfa.errors import InvalidInputError, UDFAError
-from udfa.models import ModelEntry
-from UDFASegmentationLib.ClickGrid import ClickGrid, clickGrid
-from UDFASegmentationLib.ClickLabels import LabelMatch, isLocked
-from UDFASegmentationLib.ClickModels import ClickServices, chooseModel
+from UDFASegmentationLib.ClickAudit import earlierAudit, keepAudit, keepBeside
+from UDFASegmentationLib.ClickGrid import ClickGrid
+from UDFASegmentationLib.ClickLocks import lockedSegments
+from UDFASegmentationLib.ClickModels import ClickServices
 from UDFASegmentationLib.ClickSession import ClickOutcome, ClickRequest, ClickSession, ClickSource
+from UDFASegmentationLib.ClickTarget import ClickTarget, findTarget, segmentsFingerprint
 from UDFASegmentationLib.ClickWriter import editableVoxels, readSegments, writeEdit
 from UDFASegmentationLib.SegmentationRun import Failure, RunListener, SegmentationRun
-from UDFASegmentationLib.SegmentationWriter import LABELMAP
-from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix, readVolume
+from UDFASegmentationLib.VolumeConversion import readVolume
 
 if TYPE_CHECKING:
     from udfa.history import Click
-
-AUDIT = "UDFA.Audit"
-"""Node attribute with the record of all clicks, a JSON document; older records of other models get .1, .2 and so on."""
 
 Position = tuple[float, float, float]
 
@@ -33,30 +30,13 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClickTarget:
-    """What clicks would work on now."""
-
-    grid: ClickGrid
-    entry: ModelEntry
-    match: LabelMatch
-    selectedID: str
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Changes when a session is no longer valid."""
-        volume = self.grid.volumeNode
-        image = volume.GetImageData()
-        matrix = tuple(imageToNodeMatrix(volume).ravel())
-        voxels = (volume.GetID(), image.GetAddressAsString(""), image.GetMTime())
-        return (*voxels, matrix, self.grid.segmentationNode.GetID(), self.entry.path)
-
-
-@dataclass(frozen=True)
 class _Wish:
-    """A click that waits for its turn."""
+    """A click on its way. It stays about the segment that was selected when it was made."""
 
     positions: tuple[Position, ...]
     positive: bool
+    segmentID: str
+    carrySlices: int
     since: float
 
 
@@ -90,27 +70,13 @@ class ClickController:
         """Whether a click is being answered."""
         return self._run is not None and self._run.busy
 
-    def target(self) -> ClickTarget:
-        """Return what clicks would work on.
+    def target(self, segmentID: Optional[str] = None) -> ClickTarget:
+        """Return what clicks on a segment, by default the selected one, would work on.
 
         Raises:
             InvalidInputError: Clicks are not possible now; the message says why.
         """
-        editor = self.scriptedEffect.parameterSetNode()
-        segmentationNode = None if editor is None else editor.GetSegmentationNode()
-        volumeNode = None if editor is None else editor.GetSourceVolumeNode()
-        if segmentationNode is None:
-            raise InvalidInputError(_("Choose a segmentation."))
-        if volumeNode is None or volumeNode.GetImageData() is None:
-            raise InvalidInputError(_("Choose the source volume of the segmentation."))
-        segmentation = segmentationNode.GetSegmentation()
-        selectedID = editor.GetSelectedSegmentID() or ""
-        if segmentation.GetSegment(selectedID) is None:
-            raise InvalidInputError(_("Choose the segment to correct."))
-        if segmentation.GetSourceRepresentationName() != LABELMAP:
-            raise InvalidInputError(_("Clicks need a segmentation that is stored as binary labelmap."))
-        entry, match = chooseModel(self._services.models(), segmentationNode, selectedID)
-        return ClickTarget(clickGrid(volumeNode, segmentationNode), entry, match, selectedID)
+        return findTarget(self.scriptedEffect.parameterSetNode(), self._services.models(), segmentID)
 
     def click(self, positions: Sequence[Position], positive: bool) -> None:
         """Answer a click (one position) or a stroke (several) on the selected segment.
@@ -119,14 +85,9 @@ class ClickController:
             positions: RAS in mm, in the world.
             positive: Whether they belong to the segment.
         """
-        wish = _Wish(tuple(positions), positive, time.perf_counter())
-        if self.busy:
-            self._waiting = wish
-            return
-        try:
-            self._start(wish)
-        except UDFAError as error:
-            self._say(str(error))
+        editor = self.scriptedEffect.parameterSetNode()
+        selected = "" if editor is None else editor.GetSelectedSegmentID() or ""
+        self._answer(_Wish(tuple(positions), positive, selected, self.carrySlices, time.perf_counter()))
 
     def catchUp(self) -> None:
         """Let the clicks follow what happened to the segments elsewhere, such as an undo."""
@@ -158,11 +119,20 @@ class ClickController:
         if self._run is not None:
             self._run.shutdown()
 
+    def _answer(self, wish: _Wish) -> None:
+        if self.busy:
+            self._waiting = wish
+            return
+        try:
+            self._start(wish)
+        except UDFAError as error:
+            self._say(str(error))
+
     def _start(self, wish: _Wish) -> None:
-        target = self.target()
-        segmentation = target.grid.segmentationNode.GetSegmentation()
-        if isLocked(segmentation, target.selectedID):
-            name = segmentation.GetSegment(target.selectedID).GetName()
+        target = self.target(wish.segmentID)
+        node = target.grid.segmentationNode
+        if target.segmentID in lockedSegments(node):
+            name = node.GetSegmentation().GetSegment(target.segmentID).GetName()
             raise InvalidInputError(_("The segment '{name}' is locked.").format(name=name))
         if self._session is None or target.key != self._key:
             self._open(target)
@@ -173,12 +143,12 @@ class ClickController:
         self.forget()
         preferences = self._services.preferences()
         services, path = self._services, target.entry.path
-        earlier = target.grid.segmentationNode.GetAttribute(AUDIT) or ""
         source = ClickSource(
             loadModel=lambda: services.load(path, preferences),
             volume=readVolume(target.grid.volumeNode, copy=True),
-            earlierAudit=earlier,
+            earlierAudit=earlierAudit(target.grid.segmentationNode),
             cacheMegabytes=preferences.cacheMegabytes,
+            # An edit by hand in between takes a step of its own.
             undoDepth=2 * preferences.undoDepth,
         )
         self._session, self._key = ClickSession(source), target.key
@@ -188,23 +158,9 @@ class ClickController:
         if session is None:
             raise UDFAError("There is no session.")
         fingerprint = segmentsFingerprint(node)
-        request = ClickRequest()
+        request = ClickRequest() if wish is None else self._request(target, wish)
         if fingerprint != self._fingerprint:
-            request = replace(request, labelmap=readSegments(target.grid, target.match, target.selectedID))
-        if wish is not None:
-            found = dict.fromkeys(target.grid.voxelAt(position) for position in wish.positions)
-            voxels = tuple(voxel for voxel in found if voxel is not None)
-            if not voxels:
-                raise InvalidInputError(_("The click is outside the source volume."))
-            request = replace(
-                request,
-                positions=voxels,
-                value=target.match.values[target.selectedID],
-                positive=wish.positive,
-                locked=target.match.lockedValues(node.GetSegmentation()),
-                editable=editableVoxels(self.scriptedEffect, target.grid),
-                carrySlices=self.carrySlices,
-            )
+            request = replace(request, labelmap=readSegments(target.grid, target.match, target.segmentID))
         # Until the outcome is written, the session is ahead of the segments.
         self._fingerprint = None
         listener = RunListener(
@@ -219,21 +175,34 @@ class ClickController:
         if wish is not None:
             self._say(_("Working ..."))
 
+    def _request(self, target: ClickTarget, wish: _Wish) -> ClickRequest:
+        """Return what the session is asked to do for a click."""
+        found = dict.fromkeys(target.grid.voxelAt(position) for position in wish.positions)
+        voxels = tuple(voxel for voxel in found if voxel is not None)
+        if not voxels:
+            raise InvalidInputError(_("The click is outside the source volume."))
+        return ClickRequest(
+            positions=voxels,
+            value=target.match.values[target.segmentID],
+            positive=wish.positive,
+            locked=target.match.lockedValues(lockedSegments(target.grid.segmentationNode)),
+            editable=editableVoxels(self.scriptedEffect.parameterSetNode(), target.grid, target.segmentID),
+            carrySlices=wish.carrySlices,
+        )
+
     def _finish(
         self, target: ClickTarget, wish: Optional[_Wish], fingerprint: tuple[Any, ...], outcome: ClickOutcome
     ) -> None:
         """Write what came of a request into the scene, unless something else has changed it meanwhile."""
-        node = target.grid.segmentationNode
         try:
-            if node.GetScene() is None or segmentsFingerprint(node) != fingerprint:
+            problem = target.missing()
+            if not problem and segmentsFingerprint(target.grid.segmentationNode) != fingerprint:
+                problem = _("The segments changed during the click; click again.")
+            if problem:
                 # The session notices at the next click that its edit did not take place.
-                self._say(_("The segments changed during the click; click again."))
+                self._say(problem)
                 return
-            if outcome.edit is not None and outcome.edit.changed_voxels:
-                writeEdit(self.scriptedEffect, target.grid, target.match, outcome.edit)
-            self._fingerprint = segmentsFingerprint(node)
-            self._keepAudit(node, outcome.audit)
-            self.clicks, self.grid = outcome.clicks, target.grid
+            self._write(target, outcome)
             if wish is None:
                 self._onChanged()
             else:
@@ -241,8 +210,22 @@ class ClickController:
                 self._say(self._describe(outcome))
         except UDFAError as error:
             self._say(str(error))
+        except Exception as error:
+            _logger.exception("The outcome of a click could not be written.")
+            self._say(_("The click could not be written: {error}").format(error=error))
         finally:
             self._next()
+
+    def _write(self, target: ClickTarget, outcome: ClickOutcome) -> None:
+        node, session = target.grid.segmentationNode, self._session
+        if outcome.edit is not None and outcome.edit.changed_voxels:
+            writeEdit(self.scriptedEffect, target.grid, target.match, outcome.edit)
+        self._fingerprint = segmentsFingerprint(node)
+        if session is not None:
+            keepAudit(node, outcome.audit, session.continuesAudit)
+            session.continuesAudit = True
+            keepBeside(node)
+        self.clicks, self.grid = outcome.clicks, target.grid
 
     def _describe(self, outcome: ClickOutcome) -> str:
         edit = outcome.edit
@@ -250,19 +233,6 @@ class ClickController:
             return "" if edit is None else edit.note
         text = _("{voxels} voxels in {slices} slices changed, {ms} ms")
         return text.format(voxels=edit.changed_voxels, slices=len(edit.slices), ms=self.milliseconds)
-
-    def _keepAudit(self, node: Any, audit: str) -> None:
-        """Store the record of the clicks; one that this session does not continue is kept under another name."""
-        earlier = node.GetAttribute(AUDIT)
-        session = self._session
-        if earlier and session is not None and not session.continuesAudit:
-            number = 1
-            while node.GetAttribute(f"{AUDIT}.{number}"):
-                number += 1
-            node.SetAttribute(f"{AUDIT}.{number}", earlier)
-        if session is not None:
-            session.continuesAudit = True
-        node.SetAttribute(AUDIT, audit)
 
     def _fail(self, failure: Failure) -> None:
         if not isinstance(failure.error, UDFAError):
@@ -275,20 +245,8 @@ class ClickController:
         """Answer the click that came last while another was under way."""
         wish, self._waiting = self._waiting, None
         if wish is not None:
-            self.click(wish.positions, wish.positive)
+            self._answer(wish)
 
     def _say(self, text: str) -> None:
         self.status = text
         self._onChanged()
-
-
-def segmentsFingerprint(segmentationNode: Any) -> tuple[Any, ...]:
-    """Return something that is equal as long as no segment has changed, come or gone."""
-    segmentation = segmentationNode.GetSegmentation()
-    rows = []
-    for n in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(n)
-        image = segment.GetRepresentation(LABELMAP)
-        state = None if image is None else (image.GetAddressAsString(""), image.GetMTime())
-        rows.append((segmentation.GetNthSegmentID(n), segment.GetLabelValue(), state))
-    return tuple(rows)

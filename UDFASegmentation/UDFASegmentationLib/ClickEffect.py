@@ -7,18 +7,24 @@ from typing import Any, ClassVar, Optional
 
 import qt
 import slicer
+import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
 from udfa.errors import UDFAError
+from UDFASegmentationLib.ClickAudit import earlierAudit, keepBeside
 from UDFASegmentationLib.ClickController import ClickController
+from UDFASegmentationLib.ClickDoubts import ClickDoubts
+from UDFASegmentationLib.ClickLocks import restoreLocks
 from UDFASegmentationLib.ClickMarkers import ClickMarkers
 from UDFASegmentationLib.ClickModels import ClickServices, slicerServices
 from UDFASegmentationLib.ClickOptions import CARRY_SLICES, DEFAULT_CARRY_SLICES, ClickOptions
 from UDFASegmentationLib.ClickStroke import PRESSES, ClickStroke
 
 NAME = "UDFA Click"
-ICON = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "UDFAClick.png"
+ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
+CURSOR_CENTRE = (10, 10)
+"""Pixel of the cursor's picture that points."""
 
 FOLLOW_DELAY_MS = 150
 """Changes made elsewhere are looked at when none has come for this long."""
@@ -28,7 +34,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
     """Corrects the selected segment by clicks and strokes in slice views."""
 
     services: ClassVar[Optional[ClickServices]] = None
-    """Shared by all editors, so that the network is loaded once; None until the effect is first used."""
+    """Shared by all editors; None until the effect is first used."""
 
     def __init__(self, scriptedEffect: Any) -> None:
         scriptedEffect.name = NAME
@@ -37,6 +43,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         scriptedEffect.requireSegments = True
         AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
         self.controller: Optional[ClickController] = None
+        self.doubts: Optional[ClickDoubts] = None
         self.options: Optional[ClickOptions] = None
         self._markers = ClickMarkers(scriptedEffect)
         self._stroke = ClickStroke()
@@ -45,8 +52,12 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._timer: Optional[Any] = None
 
     def icon(self) -> Any:
-        """Return the icon, of which Slicer also makes the cursor."""
-        return qt.QIcon(str(ICON))
+        """Return the icon."""
+        return qt.QIcon(str(ICONS / "UDFAClick.png"))
+
+    def createCursor(self, viewWidget: Any) -> Any:
+        """Return a small cross; Slicer would make a cursor of the icon, as large as the icon."""
+        return qt.QCursor(qt.QPixmap(str(ICONS / "UDFAClickCursor.png")), *CURSOR_CENTRE)
 
     def helpText(self) -> str:
         """Return what the help box shows."""
@@ -56,16 +67,18 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             "<b>Ctrl</b> (Mac: Cmd) <b>+ left click</b>: it does not.<br>"
             "<b>Drag</b>: the same along a stroke.<p>"
             "Masking, overwrite mode and undo are those of the Segment Editor. "
-            "Locked segments are never changed.</html>"
+            "Segments that are ticked as locked are never changed.</html>"
         )
 
     def setupOptionsFrame(self) -> None:
         """Make the widgets."""
-        self.options = ClickOptions(self.scriptedEffect, self.updateMRMLFromGUI)
+        self.options = ClickOptions(self.scriptedEffect, self.updateMRMLFromGUI, self.nextDoubtfulSlice)
 
     def setMRMLDefaults(self) -> None:
-        """Set the parameters that are not set."""
+        """Set the parameters that are not set; called whenever the editor gets another parameter node."""
         self.scriptedEffect.setParameterDefault(CARRY_SLICES, DEFAULT_CARRY_SLICES)
+        if self._observed:
+            self._observe()
 
     def updateGUIFromMRML(self) -> None:
         """Show the parameters, and whether clicks are possible."""
@@ -75,7 +88,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             self._segmentationChanged()
         reason = self.unavailable()
         status = reason or ("" if self.controller is None else self.controller.status)
-        self.options.update(status, not reason)
+        self.options.update(status, "" if self.doubts is None else self.doubts.status, not reason)
 
     def updateMRMLFromGUI(self) -> None:
         """Store what the user changed."""
@@ -90,6 +103,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             if cls.services is None:
                 ClickEffect.services = slicerServices()
             self.controller = ClickController(self.scriptedEffect, cls.services, self._refresh)
+            self.doubts = ClickDoubts(cls.services, self.controller.target, self._refresh)
         if self._timer is None:
             self._timer = qt.QTimer()
             self._timer.setSingleShot(True)
@@ -104,17 +118,19 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._stroke.cancel()
         if self._timer is not None:
             self._timer.stop()
-        if self.controller is not None:
-            self.controller.stop()
+        for part in (self.controller, self.doubts):
+            if part is not None:
+                part.stop()
         self._stopObserving()
         self._markers.clear()
 
     def cleanup(self) -> None:
         """The editor goes away."""
         self.deactivate()
-        if self.controller is not None:
-            self.controller.shutdown()
-            self.controller = None
+        for part in (self.controller, self.doubts):
+            if part is not None:
+                part.shutdown()
+        self.controller = self.doubts = None
 
     def unavailable(self) -> str:
         """Return why clicks are not possible, empty if they are."""
@@ -126,12 +142,24 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             return str(error)
         return ""
 
+    def nextDoubtfulSlice(self) -> None:
+        """Move the slice views to the next slice on which the network was not sure."""
+        editor = self.scriptedEffect.parameterSetNode()
+        if self.doubts is not None and editor is not None:
+            self.doubts.next(editor.GetSourceVolumeNode())
+
     def processInteractionEvents(self, callerInteractor: Any, eventId: int, viewWidget: Any) -> bool:
         """Take left clicks and strokes in slice views; True keeps the event from others."""
         if self.controller is None or viewWidget.className() != "qMRMLSliceWidget":
             return False
-        if eventId in PRESSES and not self._mayStart(callerInteractor):
-            return False
+        if eventId in PRESSES:
+            if callerInteractor.GetShiftKey() or callerInteractor.GetAltKey():
+                # These belong to the view's own actions.
+                return False
+            if self.scriptedEffect.confirmCurrentSegmentVisible() != self.scriptedEffect.ConfirmedWithoutDialog:
+                # The question has swallowed the release of the button; the view must not get half of a click.
+                self._stroke.cancel()
+                return True
         xy = callerInteractor.GetEventPosition()
         taken = self._stroke.take(callerInteractor, eventId, viewWidget, self.xyToRas(xy, viewWidget))
         finished = self._stroke.finished()
@@ -147,20 +175,14 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
 
     def sourceVolumeNodeChanged(self) -> None:
         """Another volume: the clicks on the former one are over."""
+        self._forget()
         if self.controller is not None:
-            self.controller.forget()
             self._refresh()
 
     def layoutChanged(self) -> None:
         """Views came or went."""
         self._markers.clear()
         self._refresh()
-
-    def _mayStart(self, interactor: Any) -> bool:
-        """Shift and Alt belong to the view's own actions; a hidden segment needs the user's word."""
-        if interactor.GetShiftKey() or interactor.GetAltKey():
-            return False
-        return bool(self.scriptedEffect.confirmCurrentSegmentVisible())
 
     def _refresh(self) -> None:
         self.updateGUIFromMRML()
@@ -171,15 +193,30 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             self._markers.show(layout.sliceWidget(name), self.controller.clicks, self.controller.grid)
 
     def _observe(self) -> None:
-        """Listen to the segmentation, for undo and other tools, and to the scene."""
+        """Listen to the editor's choices, to the segmentation, for undo and other tools, and to the scene."""
         self._stopObserving()
         self._observedNode = node = self._segmentationNode()
+        editor, scene = self.scriptedEffect.parameterSetNode(), slicer.mrmlScene
+        if editor is not None:
+            # Slicer does not tell effects that another segment was selected.
+            self._listen(editor, vtk.vtkCommand.ModifiedEvent, self._onEditor)
         if node is not None:
             segmentation = node.GetSegmentation()
-            for event in (segmentation.SourceRepresentationModified, segmentation.SegmentModified):
-                self._observed.append((segmentation, segmentation.AddObserver(event, self._onSegments)))
-        scene = slicer.mrmlScene
-        self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, self._onSceneCloses)))
+            self._listen(segmentation, segmentation.SourceRepresentationModified, self._onSegments)
+            self._listen(segmentation, segmentation.SegmentModified, self._onSegments)
+            self._listen(segmentation, segmentation.SegmentAdded, self._onSegments)
+            self._listen(segmentation, segmentation.SegmentRemoved, self._onSegments)
+            if earlierAudit(node):
+                keepBeside(node)
+        self._listen(scene, scene.StartCloseEvent, self._onSceneCloses)
+
+    def _listen(self, thing: Any, event: int, callback: Any) -> None:
+        self._observed.append((thing, thing.AddObserver(event, callback)))
+
+    def _stopObserving(self) -> None:
+        for thing, tag in self._observed:
+            thing.RemoveObserver(tag)
+        self._observed.clear()
 
     def _segmentationNode(self) -> Any:
         editor = self.scriptedEffect.parameterSetNode()
@@ -188,25 +225,30 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
     def _segmentationChanged(self) -> None:
         """Another segmentation is edited: the clicks on the former one are over."""
         self._observe()
-        self._markers.clear()
-        if self.controller is not None:
-            self.controller.forget()
+        self._forget()
 
-    def _stopObserving(self) -> None:
-        for thing, tag in self._observed:
-            thing.RemoveObserver(tag)
-        self._observed.clear()
+    def _forget(self) -> None:
+        self._stroke.cancel()
+        self._markers.clear()
+        for part in (self.controller, self.doubts):
+            if part is not None:
+                part.forget()
+
+    def _onEditor(self, caller: Any, event: Any) -> None:
+        self.updateGUIFromMRML()
 
     def _onSegments(self, caller: Any, event: Any) -> None:
         if self._timer is not None:
             self._timer.start()
 
     def _onSceneCloses(self, caller: Any, event: Any) -> None:
-        self._stroke.cancel()
-        if self.controller is not None:
-            self.controller.forget()
-        self._markers.clear()
+        self._forget()
 
     def _follow(self) -> None:
+        """The segments have changed, by an undo or another tool."""
+        node = self._segmentationNode()
+        if node is not None:
+            restoreLocks(node)
         if self.controller is not None:
             self.controller.catchUp()
+        self.updateGUIFromMRML()

@@ -80,27 +80,21 @@ class ClickGrid:
             raise InvalidInputError(f"Slicer could not read the segments of '{self.segmentationNode.GetName()}'.")
         return imageArray(merged).astype(np.uint8)
 
-    def fillFrom(self, image: Any, array: NDArray[np.uint8]) -> None:
-        """Copy the part of an image on the segmentation's grid that lies inside the volume into an array on its grid.
+    def editMask(self, maskMode: int, segmentID: str, maskSegmentID: str) -> NDArray[np.bool_]:
+        """Return where the Segment Editor's masking lets a segment be edited, as Slicer itself works it out.
 
         Args:
-            image: vtkOrientedImageData in the segmentation's space.
-            array: (D, H, W); keeps its values outside the image.
+            maskMode: One of vtkMRMLSegmentationNode's EditAllowed... modes.
+            segmentID: The segment to edit.
+            maskSegmentID: The segment that the mode is about, if it is about one.
+
+        Returns:
+            (D, H, W) bool on the volume's grid.
         """
-        if image.IsEmpty():
-            return
-        shift = _shift(self._emptyImage(), image)
-        if shift is None:
-            raise InvalidInputError(f"The mask for '{self.segmentationNode.GetName()}' is not on the volume's grid.")
-        extent = np.asarray(image.GetExtent()).reshape(3, 2)
-        low = extent[:, 0] - shift - self._first()
-        start = np.maximum(low, 0)
-        stop = np.minimum(low + extent[:, 1] - extent[:, 0] + 1, self.shape[::-1])
-        if (stop <= start).any():
-            return
-        target = tuple(slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1]))
-        source = tuple(slice(int(a), int(b)) for a, b in zip((start - low)[::-1], (stop - low)[::-1]))
-        array[target] = imageArray(image)[source]
+        mask = slicer.vtkOrientedImageData()
+        if not self.segmentationNode.GenerateEditMask(mask, maskMode, self._emptyImage(), segmentID, maskSegmentID):
+            raise InvalidInputError(f"Slicer could not work out the mask for '{self.segmentationNode.GetName()}'.")
+        return np.asarray(imageArray(mask) == 0)
 
     def modifier(self, mask: NDArray[np.bool_], box: Box) -> Any:
         """Return voxels of a box as an image for the Segment Editor, in the segmentation's space.

@@ -1,15 +1,12 @@
-"""Which segment stands for which label of a model, and which segments are locked."""
+"""Which segment stands for which label of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from udfa.labels import Label
-
-LOCK_TAG = "UDFA.Locked"
-"""Segment tag with the value 1 on segments that clicks must not change; kept in scenes and in .seg.nrrd files."""
 
 TerminologyKey = tuple[str, str]
 """Codes of a terminology entry: type, and modifier (empty if there is none), each as 'scheme^value'."""
@@ -33,9 +30,14 @@ class LabelMatch:
         """Return the ID of a label's segment, None if the label has none."""
         return next((segmentID for segmentID, known in self.values.items() if known == value), None)
 
-    def lockedValues(self, segmentation: Any) -> frozenset[int]:
-        """Return the values of the segments that are locked now."""
-        return frozenset(value for segmentID, value in self.values.items() if isLocked(segmentation, segmentID))
+    def lockedValues(self, locked: Collection[str]) -> frozenset[int]:
+        """Return the values that must not change: those of locked segments, and those that no segment stands for.
+
+        Args:
+            locked: IDs of the locked segments.
+        """
+        free = {value for segmentID, value in self.values.items() if segmentID not in locked}
+        return frozenset(range(1, self.otherValue)) - free
 
 
 def matchSegments(segmentation: Any, labels: Sequence[Label]) -> LabelMatch:
@@ -73,7 +75,7 @@ def terminologyOf(segment: Any) -> str:
     """Return a segment's serialised terminology entry, empty if it has none; `GetTerminology` came with Slicer 5.10."""
     if hasattr(segment, "GetTerminology"):
         return segment.GetTerminology() or ""
-    return _tag(segment, segment.GetTerminologyEntryTagName())
+    return segmentTag(segment, segment.GetTerminologyEntryTagName())
 
 
 def terminologyKey(entry: str) -> Optional[TerminologyKey]:
@@ -85,23 +87,8 @@ def terminologyKey(entry: str) -> Optional[TerminologyKey]:
     return (kind, modifier) if kind else None
 
 
-def isLocked(segmentation: Any, segmentID: str) -> bool:
-    """Whether clicks must not change a segment."""
-    segment = segmentation.GetSegment(segmentID)
-    return segment is not None and _tag(segment, LOCK_TAG) == "1"
-
-
-def setLocked(segmentation: Any, segmentIDs: Iterable[str], locked: bool) -> None:
-    """Lock segments, or let them go."""
-    for segmentID in segmentIDs:
-        segment = segmentation.GetSegment(segmentID)
-        if locked:
-            segment.SetTag(LOCK_TAG, "1")
-        else:
-            segment.RemoveTag(LOCK_TAG)
-
-
-def _tag(segment: Any, name: str) -> str:
+def segmentTag(segment: Any, name: str) -> str:
+    """Return a tag of a segment, empty if it has none."""
     if not segment.HasTag(name):
         return ""
     found = vtkReference()

@@ -36,14 +36,15 @@ class ClickServices:
 
 
 def slicerServices() -> ClickServices:
-    """Return the services of a running Slicer. The network stays loaded as long as they live."""
-    from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
+    """Return the services of a running Slicer. Who uses a network keeps it loaded; panel and effect share it."""
+    from UDFASegmentationLib.ModelPool import sharedModel
+    from UDFASegmentationLib.SegmentationLogic import loadModel
     from UDFASegmentationLib.Settings import applicationSettings
 
-    logic, settings = SegmentationLogic(), applicationSettings()
+    settings = applicationSettings()
 
     def load(path: Path, preferences: Preferences) -> LoadedModel:
-        return logic.model(path, preferences.device, preferences.precision)
+        return sharedModel(path, preferences.device, preferences.precision, loadModel)
 
     return ClickServices(lambda: installedModels(settings.read().extraCheckpoints), load, settings.read)
 

@@ -88,6 +88,8 @@ class ClickSession:
     def __init__(self, source: ClickSource) -> None:
         self._source = source
         self._session: Optional[CorrectionSession] = None
+        self._model: Optional[LoadedModel] = None
+        """Kept, because models live as long as somebody refers to them."""
         self.continuesAudit = False
         """Whether the record goes on where an earlier one ended; known after the first answer."""
 
@@ -110,14 +112,16 @@ class ClickSession:
             session.lock(request.locked)
             session.restrict(request.editable)
             session.options = replace(session.options, carry_slices=request.carrySlices)
-            edit = session.scribble(request.positions, request.value, request.positive)
+            # Somebody else may be segmenting with the same network.
+            with session.segmenter.lock:
+                edit = session.scribble(request.positions, request.value, request.positive)
             session.restrict(None)
         audit = "" if session.audit is None else session.audit.to_json()
         return ClickOutcome(edit, tuple(session.clicks), audit, followed)
 
     def _start(self, labelmap: NDArray[np.uint8]) -> CorrectionSession:
         source = self._source
-        model = source.loadModel()
+        self._model = model = source.loadModel()
         with tritonKeptOut():
             from udfa.interaction import CorrectionSession, SessionOptions
         from udfa.audit import Audit, ModelReference

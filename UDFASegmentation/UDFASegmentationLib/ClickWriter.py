@@ -18,24 +18,22 @@ if TYPE_CHECKING:
     from udfa.history import Edit
 
 
-def editableVoxels(scriptedEffect: Any, grid: ClickGrid) -> Optional[NDArray[np.bool_]]:
-    """Return where the editor's masking lets the selected segment be edited; None means everywhere.
+def editableVoxels(editorNode: Any, grid: ClickGrid, segmentID: str) -> Optional[NDArray[np.bool_]]:
+    """Return where the editor's masking lets a segment be edited; None means everywhere.
 
     Args:
-        scriptedEffect: The effect's host.
+        editorNode: vtkMRMLSegmentEditorNode.
         grid: Grid of the source volume.
+        segmentID: The segment.
 
     Returns:
         (D, H, W) bool on the volume's grid.
     """
-    editor = scriptedEffect.parameterSetNode()
     editable: Optional[NDArray[np.bool_]] = None
-    if editor.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere:
-        forbidden = np.zeros(grid.shape, dtype=np.uint8)
-        grid.fillFrom(scriptedEffect.maskLabelmap(), forbidden)
-        editable = forbidden == 0
-    if editor.GetSourceVolumeIntensityMask():
-        low, high = editor.GetSourceVolumeIntensityMaskRange()
+    if editorNode.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere:
+        editable = grid.editMask(editorNode.GetMaskMode(), segmentID, editorNode.GetMaskSegmentID() or "")
+    if editorNode.GetSourceVolumeIntensityMask():
+        low, high = editorNode.GetSourceVolumeIntensityMaskRange()
         array = slicer.util.arrayFromVolume(grid.volumeNode)
         within = (array >= low) & (array <= high)
         editable = within if editable is None else editable & within

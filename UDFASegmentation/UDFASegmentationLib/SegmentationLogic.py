@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from udfa.errors import CancelledError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
+from UDFASegmentationLib.ModelPool import sharedModel
 from UDFASegmentationLib.SegmentationWriter import checkTarget, writeResult
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 from UDFASegmentationLib.VolumeConversion import readVolume
@@ -80,7 +81,7 @@ def runEngine(
 
 
 class SegmentationLogic:
-    """Segments volume nodes. Keeps the model that was loaded last, so that the next run starts at once."""
+    """Segments volume nodes. Keeps the model that was used last, so that the next run starts at once."""
 
     def __init__(self) -> None:
         self._loaded: Optional[LoadedModel] = None
@@ -120,10 +121,10 @@ class SegmentationLogic:
     def model(
         self, nameOrPath: Union[str, Path, None] = None, device: str = "auto", precision: str = "auto"
     ) -> LoadedModel:
-        """Return a loaded checkpoint, loading it only when the file, device or precision is another than last time."""
+        """Return a loaded checkpoint, loading it only when nobody in this process has it loaded. Any thread."""
         path = resolveModel(nameOrPath)
         asked = (path, path.stat().st_mtime_ns if path.exists() else 0, device, precision)
         if self._loaded is None or self._loadedAs != asked:
-            self._loaded = loadModel(path, device, precision)
+            self._loaded = sharedModel(path, device, precision, loadModel)
             self._loadedAs = asked
         return self._loaded

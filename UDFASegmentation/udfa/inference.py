@@ -5,6 +5,7 @@ Slices go through the network in batches, slab by slab, so that probabilities ne
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -101,9 +102,14 @@ class Segmenter:
         network: The network in eval mode.
         config: Its configuration.
         plan: Where and how to run; None chooses.
+
+    Attributes:
+        lock: Held while the network is used, batch by batch, so that several threads can share it. Hold it to use the
+            network several times on one plan.
     """
 
     def __init__(self, network: UDFA, config: ModelConfig, plan: ExecutionPlan | None = None) -> None:
+        self.lock = threading.RLock()
         self.network = network
         self.config = config
         self.plan = plan or make_plan()
@@ -180,11 +186,13 @@ class Segmenter:
         while start < depth:
             if cancelled is not None and cancelled():
                 raise CancelledError("Segmentation was cancelled; nothing was changed.")
-            stop = min(depth, start + self.plan.batch_size)
-            try:
-                labels, entropy = self._run_batch(task, start, stop, uncertainty)
-            except (RuntimeError, MemoryError) as error:
-                message = self.lighten(error)
+            with self.lock:
+                stop, message = min(depth, start + self.plan.batch_size), ""
+                try:
+                    labels, entropy = self._run_batch(task, start, stop, uncertainty)
+                except (RuntimeError, MemoryError) as error:
+                    message = self.lighten(error)
+            if message:
                 if progress is not None:
                     progress(Progress(start, depth, None, message))
                 yield start, np.zeros((0, 0, 0), np.uint8), None, message

@@ -111,8 +111,12 @@ class Bench:
 
     def labelmaps(self) -> dict[str, np.ndarray]:
         """Every segment on the volume's grid, read by Slicer's own function."""
+        return self.labelmaps_on(self.volume)
+
+    def labelmaps_on(self, volume: Any) -> dict[str, np.ndarray]:
+        """Every segment on the grid of a volume, which may have left the scene."""
         return {
-            segment_id: slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment_id, self.volume) > 0
+            segment_id: slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment_id, volume) > 0
             for segment_id in self.segmentation.GetSegmentation().GetSegmentIDs()
         }
 

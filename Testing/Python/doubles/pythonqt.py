@@ -126,14 +126,11 @@ def _python_types(arguments: str) -> Any:
 
 
 def _trimmed(slot: Callable[..., Any]) -> Callable[..., Any]:
-    """PythonQt gives a slot as many arguments as it takes."""
-    try:
-        parameters = inspect.signature(slot).parameters.values()
-    except (TypeError, ValueError):
+    """PythonQt gives functions and methods as many arguments as they take, and any other callable all of them."""
+    function = slot.__func__ if inspect.ismethod(slot) else slot
+    if not inspect.isfunction(function) or function.__code__.co_flags & inspect.CO_VARARGS:
         return lambda *arguments: slot(*arguments)
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return lambda *arguments: slot(*arguments)
-    most = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    most = function.__code__.co_argcount - (1 if inspect.ismethod(slot) else 0)
     return lambda *arguments: slot(*arguments[:most])
 
 
@@ -189,7 +186,7 @@ WRAPPED = {
 }
 PLAIN = {
     QtCore: ("Qt", "QFile", "QSize", "QUrl", "QEvent"),
-    QtGui: ("QIcon", "QKeySequence", "QColor", "QBrush", "QDesktopServices", "QPixmap"),
+    QtGui: ("QIcon", "QKeySequence", "QColor", "QBrush", "QCursor", "QDesktopServices", "QPixmap"),
     QtWidgets: (
         "QListWidgetItem",
         "QTableWidgetItem",

@@ -19,7 +19,25 @@ import vtk
 
 from headless.boot import boot
 
-EVENTS = ("LeftButtonPressEvent", "LeftButtonDoubleClickEvent", "MouseMoveEvent", "LeftButtonReleaseEvent")
+BUTTON_EVENTS = tuple(
+    f"{button}Button{what}Event"
+    for button in ("Left", "Right", "Middle")
+    for what in ("Press", "Release", "DoubleClick")
+)
+WHEEL_EVENTS = tuple(f"MouseWheel{direction}Event" for direction in ("Forward", "Backward", "Left", "Right"))
+EVENTS = (
+    *BUTTON_EVENTS,
+    *WHEEL_EVENTS,
+    "MouseMoveEvent",
+    "KeyPressEvent",
+    "KeyReleaseEvent",
+    "EnterEvent",
+    "LeaveEvent",
+)
+"""What the editor hands to an effect (qMRMLSegmentEditorWidget::setupViewObservations)."""
+
+LARGEST_CURSOR = 64
+"""Pixels; a larger cursor covers what the user points at."""
 
 
 class ScriptedEffect:
@@ -29,11 +47,15 @@ class ScriptedEffect:
         logic: vtkSlicerSegmentEditorLogic with scene and node.
     """
 
+    NotConfirmed, ConfirmedWithoutDialog, ConfirmedWithDialog = 0, 1, 2
+
     __slots__ = (
         "_active",
+        "_confirmed",
         "_logic",
         "actors",
         "calls",
+        "hiddenSegmentAnswer",
         "name",
         "optionsWidgets",
         "perSegment",
@@ -44,6 +66,9 @@ class ScriptedEffect:
     def __init__(self, logic: Any) -> None:
         self._logic = logic
         self._active = False
+        self._confirmed: Any = None
+        self.hiddenSegmentAnswer = "cancel"
+        """What the user answers when Slicer asks whether to show the hidden segment: yes, no or cancel."""
         self.name = self.title = ""
         self.perSegment = self.requireSegments = True
         self.calls: list[str] = []
@@ -75,18 +100,32 @@ class ScriptedEffect:
         self.calls.append("modifySegmentByLabelmap")
         self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, labelmap, mode, True, bypassMasking)
 
-    def maskLabelmap(self) -> Any:
-        """Where the selected segment must not be edited."""
-        self._logic.UpdateMaskLabelmap()
-        return self._logic.GetMaskLabelmap()
-
     def confirmCurrentSegmentVisible(self) -> int:
-        """1 (ConfirmedWithoutDialog) for a visible segment; for a hidden one Slicer asks, and here the user says no."""
-        return 1 if self._logic.IsSelectedSegmentVisible() else 0
+        """Ask before a hidden segment is edited, once per segment; the question swallows the mouse's release."""
+        node = self.parameterSetNode()
+        segmentationNode, segmentID = node.GetSegmentationNode(), node.GetSelectedSegmentID()
+        segment = None if segmentationNode is None else segmentationNode.GetSegmentation().GetSegment(segmentID or "")
+        if segment is None or segment is self._confirmed or self._logic.IsSelectedSegmentVisible():
+            return self.ConfirmedWithoutDialog
+        if self.hiddenSegmentAnswer == "cancel":
+            return self.NotConfirmed
+        if self.hiddenSegmentAnswer == "yes":
+            segmentationNode.GetDisplayNode().SetVisibility(True)
+            segmentationNode.GetDisplayNode().SetSegmentVisibility(segmentID, True)
+        else:
+            self._confirmed = segment
+        return self.ConfirmedWithDialog
 
     def setParameter(self, name: str, value: float) -> None:
-        """Store a parameter."""
-        self.parameterSetNode().SetAttribute(f"{self.name}.{name}", str(value))
+        """Store a parameter: no ModifiedEvent, but EffectParameterModified, at which the editor updates the effect."""
+        node, key, text = self.parameterSetNode(), f"{self.name}.{name}", str(value)
+        if node.GetAttribute(key) == text:
+            return
+        disabled = node.GetDisableModifiedEvent()
+        node.SetDisableModifiedEvent(1)
+        node.SetAttribute(key, text)
+        node.SetDisableModifiedEvent(disabled)
+        node.InvokeCustomModifiedEvent(node.EffectParameterModified)
 
     def setParameterDefault(self, name: str, value: float) -> None:
         """Store a parameter that is not set."""
@@ -196,20 +235,24 @@ class Editor:
         self.errors: list[str] = []
         """Exceptions in callbacks, which VTK only prints."""
         self._observed: list[tuple[Any, int]] = []
-        self.effect.setMRMLDefaults()
         self.effect.setupOptionsFrame()
+        self.effect.setMRMLDefaults()
+        self._call(self.node, self.node.EffectParameterModified, self.effect.updateGUIFromMRML)
 
     def select(self, segmentID: str) -> None:
-        """Choose the segment to edit."""
+        """Choose the segment to edit. Slicer does not tell effects about it."""
         self.node.SetSelectedSegmentID(segmentID)
-        if self.host.active():
-            self.effect.updateGUIFromMRML()
 
     def activate(self) -> None:
-        """Take the tool."""
+        """Take the tool; the views get its cursor."""
         self.host._active = True
         self.effect.updateGUIFromMRML()
         self.effect.activate()
+        import qt
+
+        cursor = self.effect.createCursor(None)
+        if not isinstance(cursor, qt.QCursor) or not 8 <= cursor.pixmap().width() <= LARGEST_CURSOR:
+            raise TypeError("createCursor has to return a QCursor that one can point with.")
 
     def deactivate(self) -> None:
         """Put the tool away."""
@@ -223,10 +266,23 @@ class Editor:
             self._listen(widget.interactor, eventId, "processInteractionEvents", widget)
         self._listen(widget.mrmlSliceNode(), vtk.vtkCommand.ModifiedEvent, "processViewNodeEvents", widget)
 
-    def _listen(self, source: Any, eventId: int, method: str, widget: ViewWidget) -> None:
+    def _call(self, source: Any, eventId: int, method: Any) -> None:
         def callback(caller: Any, event: str) -> None:
             try:
+                method()
+            except Exception:
+                self.errors.append(traceback.format_exc())
+
+        self._observed.append((source, source.AddObserver(eventId, callback)))
+
+    def _listen(self, source: Any, eventId: int, method: str, widget: ViewWidget) -> None:
+        def callback(caller: Any, event: str) -> None:
+            if slicer.mrmlScene.IsClosing() or not self.host.active():
+                return
+            try:
                 taken = getattr(self.effect, method)(source, eventId, widget)
+                if method == "processInteractionEvents" and not isinstance(taken, bool):
+                    raise TypeError(f"{method} returned {taken!r}, but Slicer wants a bool.")
             except Exception:
                 self.errors.append(traceback.format_exc())
             else:

@@ -107,11 +107,11 @@ def test_a_real_network_segments_an_oblique_volume_and_every_voxel_arrives(logic
     assert len(node.GetAttribute("UDFA.ModelSHA256")) == 64
 
 
-def test_a_model_is_loaded_once_and_again_when_its_file_or_the_device_changes(tmp_path: Path, monkeypatch):
+def test_a_model_is_loaded_once_and_again_when_its_file_or_the_precision_changes(tmp_path: Path, monkeypatch):
     loads = []
 
     def count(path: Path, device: str, precision: str) -> LoadedModel:
-        loads.append((path, device))
+        loads.append((path, precision))
         return fake_model(np.zeros(SHAPE, np.uint8))
 
     monkeypatch.setattr("UDFASegmentationLib.SegmentationLogic.loadModel", count)
@@ -119,11 +119,11 @@ def test_a_model_is_loaded_once_and_again_when_its_file_or_the_device_changes(tm
     path.write_bytes(b"first")
     logic = SegmentationLogic()
     assert logic.model(str(path), "cpu") is logic.model(path, "cpu")
-    assert loads == [(path, "cpu")]
-    logic.model(path, "cuda")
-    assert loads == [(path, "cpu"), (path, "cuda")]
+    assert loads == [(path, "auto")]
+    logic.model(path, "cpu", "float32")
+    assert loads == [(path, "auto"), (path, "float32")]
     os.utime(path, ns=(1, 1))
-    logic.model(path, "cuda")
+    logic.model(path, "cpu", "float32")
     assert len(loads) == 3
 
 

@@ -1,0 +1,238 @@
+"""What may happen between and during clicks: other selections, deleted nodes, failures, hidden segments, settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from doubles.click_bench import LIVER, SPLEEN, Bench, benches, greedy_spleen, half_liver, truth
+
+
+@pytest.fixture(scope="module")
+def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from doubles.harness import installed
+    from doubles.scripted_effect import effectModules
+
+    with installed(tmp_path_factory.mktemp("settings")), effectModules():
+        yield
+
+
+@pytest.fixture
+def make(_modules: None, scene: Any) -> Iterator[Any]:
+    with benches() as create:
+        yield create
+
+
+def begin(bench: Bench, voxel: tuple[int, int, int] = (2, 15, 12)) -> None:
+    """Click, and hold the answer back."""
+    bench.gate.clear()
+    bench.controller.click([bench.ras(voxel)], True)
+
+
+def pause() -> None:
+    for _ in range(20):
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+def test_a_click_that_waits_stays_about_the_segment_that_was_selected(make):
+    bench = make(greedy_spleen())
+    bench.controller.carrySlices = 0
+    begin(bench, (1, 15, 12))
+    bench.controller.click([bench.ras((3, 15, 12))], True)
+    bench.editor.select("spleen")
+    bench.gate.set()
+    bench.until(lambda: len(bench.prompts) == 2)
+    assert [value for _, value, _ in bench.prompts] == [LIVER, LIVER]
+    assert bench.labelmaps()["liver"][3, 15, 12]
+
+
+def test_the_mask_of_a_waiting_click_is_that_of_its_own_segment(make):
+    bench = make(half_liver())
+    bench.editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments)
+    bench.controller.carrySlices = 0
+    begin(bench, (1, 15, 12))
+    # The liver may lose voxels of its own under this mask; the spleen's would be forbidden.
+    bench.controller.click([bench.ras((2, 15, 5))], False)
+    bench.editor.select("spleen")
+    bench.gate.set()
+    bench.until(lambda: len(bench.prompts) == 2)
+    assert not bench.labelmaps()["liver"][2, 15, 5]
+
+
+def test_deleting_the_volume_during_a_click_changes_nothing(make):
+    bench = make(half_liver())
+    before = bench.labelmaps()["liver"]
+    grid_volume = bench.volume
+    begin(bench)
+    slicer.mrmlScene.RemoveNode(grid_volume)
+    bench.gate.set()
+    bench.settle()
+    assert "volume was deleted" in bench.controller.status
+    assert bench.editor.host.calls == []
+    assert int(bench.labelmaps_on(grid_volume)["liver"].sum()) == int(before.sum())
+
+
+def test_deleting_the_segmentation_during_a_click_is_safe(make):
+    bench = make(half_liver())
+    begin(bench)
+    slicer.mrmlScene.RemoveNode(bench.segmentation)
+    bench.gate.set()
+    bench.settle()
+    assert bench.editor.host.calls == []
+    assert "Choose a segmentation" in bench.effect.options.status.text
+
+
+def test_a_brush_stroke_during_a_click_is_kept_and_the_click_is_not_written(make):
+    bench = make(half_liver())
+    begin(bench)
+    paint(bench, (slice(3, 4), slice(2, 5), slice(2, 5)))
+    bench.gate.set()
+    bench.settle()
+    assert "click again" in bench.controller.status
+    assert bench.labelmaps()["liver"][3, 2:5, 2:5].all()
+    assert not bench.labelmaps()["liver"][2, 15, 12]
+    bench.click((2, 15, 12))
+    liver = bench.labelmaps()["liver"]
+    assert liver[2, 15, 12]
+    assert liver[3, 2:5, 2:5].all()
+
+
+def paint(bench: Bench, box: tuple[slice, slice, slice]) -> None:
+    """Paint a box of the liver with another tool."""
+    from UDFASegmentationLib.ClickGrid import clickGrid
+
+    shape = tuple(piece.stop - piece.start for piece in box)
+    modifier = clickGrid(bench.volume, bench.segmentation).modifier(np.ones(shape, bool), box)
+    bench.editor.logic.SaveStateForUndo()
+    add = bench.editor.logic.ModificationModeAdd
+    bench.editor.logic.ModifySegmentByLabelmap(bench.segmentation, "liver", modifier, add, True, False)
+
+
+@pytest.mark.parametrize("gone", ["liver", "spleen"])
+def test_a_segment_that_is_removed_during_a_click_stays_removed(make, gone):
+    bench = make(greedy_spleen())
+    begin(bench)
+    bench.segmentation.GetSegmentation().RemoveSegment(gone)
+    bench.gate.set()
+    bench.settle()
+    assert bench.editor.host.calls == []
+    left = {"liver": "spleen", "spleen": "liver"}[gone]
+    assert set(bench.labelmaps()) == {left}
+    bench.editor.select(left)
+    bench.click((2, 15, 20 if left == "spleen" else 12))
+    assert bench.prompts[-1][1] == {"liver": LIVER, "spleen": SPLEEN}[left]
+
+
+def test_voxels_that_belong_to_no_segment_of_the_node_become_background(make):
+    """The network says spleen, but the segmentation has no spleen."""
+    labelmap = truth()
+    labelmap[labelmap == SPLEEN] = LIVER
+    bench = make(labelmap)
+    assert set(bench.labelmaps()) == {"liver"}
+    bench.click((2, 15, 20), positive=False)
+    assert not bench.labelmaps()["liver"][2, 15, 20]
+    assert "changed" in bench.controller.status
+
+
+def test_a_segment_that_is_renamed_between_clicks_keeps_its_structure_by_terminology(make):
+    bench = make(greedy_spleen())
+    bench.click((1, 15, 12))
+    bench.segmentation.GetSegmentation().GetSegment("spleen").SetName("Lien")
+    bench.editor.select("spleen")
+    bench.click((2, 15, 12), positive=False)
+    assert bench.prompts[-1] == ((2, 15, 12), SPLEEN, False)
+
+
+def test_a_segment_that_gets_a_structures_name_between_clicks_is_known_from_then_on(make):
+    bench = make(half_liver())
+    segmentation = bench.segmentation.GetSegmentation()
+    segmentation.AddEmptySegment("blob", "Blob")
+    bench.click((2, 15, 12))
+    bench.editor.select("blob")
+    assert "not one of the structures" in bench.effect.options.status.text
+    segmentation.GetSegment("blob").SetName("Stomach")
+    bench.settle()
+    assert bench.effect.unavailable() == ""
+    bench.click((0, 2, 2))
+    assert bench.labelmaps()["blob"][0, 2, 2]
+
+
+def test_a_failure_while_writing_is_told_and_the_next_click_sees_what_is_there(make, monkeypatch, caplog):
+    bench = make(half_liver())
+
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr("UDFASegmentationLib.ClickController.writeEdit", broken)
+    assert "disk on fire" in bench.click((2, 15, 12))
+    assert not bench.labelmaps()["liver"][2, 15, 12]
+    monkeypatch.undo()
+    bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+
+
+@pytest.mark.parametrize(("answer", "first", "second"), [("cancel", 0, 0), ("yes", 0, 1), ("no", 0, 1)])
+def test_the_question_about_a_hidden_segment_takes_the_place_of_the_first_click(make, answer, first, second):
+    bench = make(half_liver())
+    bench.segmentation.GetDisplayNode().SetSegmentVisibility("liver", False)
+    bench.editor.host.hiddenSegmentAnswer = answer
+    press, release = (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonReleaseEvent)
+    interactor = bench.widget.interactor
+    interactor.SetEventInformation(12, 16, 0, 0, "\0", 0, None)
+    # The dialog swallows the release of the button.
+    assert bench.effect.processInteractionEvents(interactor, press, bench.widget) is True
+    interactor.SetEventInformation(20, 20, 0, 0, "\0", 0, None)
+    assert not bench.effect.processInteractionEvents(interactor, vtk.vtkCommand.MouseMoveEvent, bench.widget)
+    bench.settle()
+    assert len(bench.prompts) == first
+    for event in (press, release):
+        bench.effect.processInteractionEvents(interactor, event, bench.widget)
+    bench.settle()
+    assert len(bench.prompts) + ("outside the source volume" in bench.controller.status) == second
+
+
+def test_cache_and_undo_depth_are_those_of_the_settings(make):
+    from UDFASegmentationLib.Settings import Preferences
+
+    bench = make(half_liver())
+    services = type(bench.effect).services
+    type(bench.effect).services = services.__class__(
+        services.models, services.load, lambda: Preferences(cacheMegabytes=96, undoDepth=7)
+    )
+    bench.effect.cleanup()
+    bench.effect.activate()
+    bench.click((2, 15, 12))
+    session = bench.controller._session._session
+    assert session.options.cache_bytes == 96 * 1024**2
+    assert session.network.cache.budget_bytes == 96 * 1024**2
+    # Twice: an edit by hand between two clicks takes a step as well.
+    assert session.options.undo_depth == 14
+
+
+def test_the_status_shows_the_milliseconds_since_the_click(make):
+    bench = make(half_liver())
+    bench.gate.clear()
+    bench.controller.click([bench.ras((2, 15, 12))], True)
+    time.sleep(0.12)
+    bench.gate.set()
+    bench.settle()
+    assert bench.controller.milliseconds >= 120
+    assert f"{bench.controller.milliseconds} ms" in bench.effect.options.status.text
+
+
+def test_closing_the_scene_lets_go_of_the_session_and_its_model(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    slicer.mrmlScene.Clear(False)
+    pause()
+    assert bench.controller._session is None
+    assert bench.prompts == []
+    assert bench.editor.errors == []

@@ -1,0 +1,61 @@
+"""Which segments are locked against clicks: remembered with the segmentation node and on the segments themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from UDFASegmentationLib.ClickLabels import segmentTag
+
+LOCKED = "UDFA.Locked"
+"""Node attribute: JSON of whether segments are locked, by ID. Also the tag, with the value 1, of locked segments.
+
+The tags are kept in .seg.nrrd files, but an undo of the Segment Editor brings back those of the former state; so the
+attribute counts, for the segments that it knows.
+"""
+
+
+def lockedSegments(segmentationNode: Any) -> frozenset[str]:
+    """Return the IDs of the segments that clicks must not change."""
+    known = _known(segmentationNode)
+    segmentation = segmentationNode.GetSegmentation()
+    return frozenset(one for one in segmentIDs(segmentation) if known.get(one, _tagged(segmentation, one)))
+
+
+def setLocked(segmentationNode: Any, chosen: Iterable[str], locked: bool) -> None:
+    """Lock segments, or let them go."""
+    now = lockedSegments(segmentationNode)
+    changed = now | set(chosen) if locked else now - set(chosen)
+    known = {one: one in changed for one in segmentIDs(segmentationNode.GetSegmentation())}
+    segmentationNode.SetAttribute(LOCKED, json.dumps(known))
+    restoreLocks(segmentationNode)
+
+
+def restoreLocks(segmentationNode: Any) -> None:
+    """Put the tags of the segments right: an undo may have changed them."""
+    segmentation, locked = segmentationNode.GetSegmentation(), lockedSegments(segmentationNode)
+    for segmentID in segmentIDs(segmentation):
+        segment = segmentation.GetSegment(segmentID)
+        if segmentID in locked and not _tagged(segmentation, segmentID):
+            segment.SetTag(LOCKED, "1")
+        elif segmentID not in locked and segment.HasTag(LOCKED):
+            segment.RemoveTag(LOCKED)
+
+
+def segmentIDs(segmentation: Any) -> list[str]:
+    """Return the IDs of all segments, in their order."""
+    return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+
+
+def _tagged(segmentation: Any, segmentID: str) -> bool:
+    return segmentTag(segmentation.GetSegment(segmentID), LOCKED) == "1"
+
+
+def _known(segmentationNode: Any) -> dict[str, bool]:
+    """What the attribute says; nothing if it is missing or damaged."""
+    try:
+        known = json.loads(segmentationNode.GetAttribute(LOCKED) or "{}")
+    except ValueError:
+        return {}
+    return {key: value is True for key, value in known.items()} if isinstance(known, dict) else {}

@@ -1,0 +1,92 @@
+"""What clicks work on: volume, segmentation, segment and checkpoint, and how to notice that they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from slicer.i18n import tr as _
+
+from udfa.errors import InvalidInputError
+from udfa.models import ModelEntry
+from UDFASegmentationLib.ClickGrid import ClickGrid, clickGrid
+from UDFASegmentationLib.ClickLabels import LabelMatch, terminologyOf
+from UDFASegmentationLib.ClickModels import chooseModel
+from UDFASegmentationLib.SegmentationWriter import LABELMAP
+from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix
+
+
+@dataclass(frozen=True)
+class ClickTarget:
+    """What clicks would work on now.
+
+    Attributes:
+        grid: Grid of the source volume.
+        entry: Checkpoint that answers.
+        match: Segments of its labels.
+        segmentID: The segment that clicks are about.
+    """
+
+    grid: ClickGrid
+    entry: ModelEntry
+    match: LabelMatch
+    segmentID: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Changes when a session is no longer valid."""
+        volume = self.grid.volumeNode
+        image = volume.GetImageData()
+        matrix = tuple(imageToNodeMatrix(volume).ravel())
+        voxels = (volume.GetID(), image.GetAddressAsString(""), image.GetMTime())
+        return (*voxels, matrix, self.grid.segmentationNode.GetID(), self.entry.path)
+
+    def missing(self) -> str:
+        """Return what has been taken out of the scene since, as a sentence; empty if nothing has."""
+        if self.grid.segmentationNode.GetScene() is None:
+            return _("The segmentation was deleted during the click.")
+        if self.grid.volumeNode.GetScene() is None:
+            return _("The volume was deleted during the click; nothing was changed.")
+        return ""
+
+
+def findTarget(editorNode: Any, entries: Sequence[ModelEntry], segmentID: Optional[str] = None) -> ClickTarget:
+    """Return what clicks would work on.
+
+    Args:
+        editorNode: vtkMRMLSegmentEditorNode, or None.
+        entries: The checkpoints there are.
+        segmentID: The segment; None for the selected one.
+
+    Raises:
+        InvalidInputError: Clicks are not possible; the message says why.
+    """
+    segmentationNode = None if editorNode is None else editorNode.GetSegmentationNode()
+    volumeNode = None if editorNode is None else editorNode.GetSourceVolumeNode()
+    if segmentationNode is None:
+        raise InvalidInputError(_("Choose a segmentation."))
+    if volumeNode is None or volumeNode.GetImageData() is None:
+        raise InvalidInputError(_("Choose the source volume of the segmentation."))
+    segmentation = segmentationNode.GetSegmentation()
+    if segmentID is None:
+        segmentID = editorNode.GetSelectedSegmentID() or ""
+    if segmentation.GetSegment(segmentID) is None:
+        raise InvalidInputError(_("Choose the segment to correct."))
+    if segmentation.GetSourceRepresentationName() != LABELMAP:
+        raise InvalidInputError(_("Clicks need a segmentation that is stored as binary labelmap."))
+    entry, match = chooseModel(entries, segmentationNode, segmentID)
+    return ClickTarget(clickGrid(volumeNode, segmentationNode), entry, match, segmentID)
+
+
+def segmentsFingerprint(segmentationNode: Any) -> tuple[Any, ...]:
+    """Return something that is equal as long as no segment has changed, come, gone, or become another structure."""
+    segmentation = segmentationNode.GetSegmentation()
+    rows = []
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        image = segment.GetRepresentation(LABELMAP)
+        state = None if image is None else (image.GetAddressAsString(""), image.GetMTime())
+        meaning = (segment.GetName(), terminologyOf(segment))
+        rows.append((segmentation.GetNthSegmentID(n), segment.GetLabelValue(), state, meaning))
+    return tuple(rows)
