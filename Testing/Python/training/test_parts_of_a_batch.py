@@ -1,0 +1,120 @@
+"""A batch in passes or over processes gives the loss and the update of the batch in one piece.
+
+Sums in another order round differently: losses agree within 1e-5, gradients within 1e-3 of their length.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.losses import DiceCELoss
+from torch import Tensor
+
+from udfa.config import NetworkConfig, to_dict
+from udfa.networks.udfa import UDFA
+from udfa_training.fit import fit
+from udfa_training.fit_config import FitConfig
+from udfa_training.supervised_stage import SupervisedObjective
+
+Settings = Callable[..., FitConfig]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def logged(output: Path) -> list[float]:
+    """Losses of the steps."""
+    with (output / "log.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def gradient(output: Path) -> Tensor:
+    """The clipped gradient of a run's only step, from AdamW's first moment."""
+    record = torch.load(output / "last.pt", weights_only=True)
+    return torch.cat([state["exp_avg"].flatten() for state in record["optimizer"]["state"].values()])
+
+
+def distance(first: Tensor, second: Tensor) -> float:
+    """Length of the difference, relative to the length of the first."""
+    return float((first - second).norm() / first.norm())
+
+
+def test_the_sums_of_all_parts_give_monais_loss_and_gradient() -> None:
+    """Two uneven halves: the first has label 1 only, the second label 2 only."""
+    torch.manual_seed(0)
+    network = UDFA(NetworkConfig(num_classes=3, spa_channels=(8,) * 5, lgfa_width=16, decoder_channels=(8,) * 4))
+    image = torch.randn(4, 3, 32, 32)
+    label = torch.zeros(4, 1, 32, 32, dtype=torch.int64)
+    label[:2, :, 4:20, 4:20], label[2:, :, 10:14, 8:30] = 1, 2
+    parameters = [p for p in network.parameters() if p.requires_grad]
+
+    def of(loss: Tensor) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+
+    whole = SupervisedObjective(network)(image, label, 0)
+    objective = SupervisedObjective(network, parts=2)
+    total = sum(objective.dice_sums(image[i : i + 2], label[i : i + 2]) for i in (0, 2)).detach()  # type: ignore[union-attr]
+    halves = [objective(image[i : i + 2], label[i : i + 2], 0, total) for i in (0, 2)]
+    assert torch.stack(halves).mean().item() == pytest.approx(whole.item(), abs=1e-5)
+    expected, got = of(whole), torch.stack([of(half) for half in halves]).mean(dim=0)
+    assert distance(expected, got) < 1e-3
+    # Without the common sums, the mean of two Dice losses is another loss.
+    alone = [SupervisedObjective(network)(image[i : i + 2], label[i : i + 2], 0) for i in (0, 2)]
+    assert abs(torch.stack(alone).mean().item() - whole.item()) > 1e-2
+
+
+def test_one_part_alone_is_monais_dice_and_cross_entropy() -> None:
+    torch.manual_seed(0)
+    network = UDFA(NetworkConfig(num_classes=3, spa_channels=(8,) * 5, lgfa_width=16, decoder_channels=(8,) * 4))
+    image, label = torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32))
+    objective = SupervisedObjective(network, parts=2)
+    sums = objective.dice_sums(image, label)
+    logits = network(image)
+    pooled = objective._pooled_dice(sums, sums.detach())[0] + torch.nn.functional.cross_entropy(logits, label[:, 0])
+    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    assert pooled.item() == pytest.approx(criterion(logits, label).item(), abs=1e-5)
+
+
+def test_two_passes_of_half_a_batch_make_the_step_of_the_whole_batch(settings: Settings, tmp_path: Path) -> None:
+    common = {"steps": 2, "log_every": 1}
+    whole = settings(batch_size=4, output=str(tmp_path / "whole"), **common)
+    passes = settings(batch_size=2, accumulate=2, output=str(tmp_path / "passes"), **common)
+    for config in (whole, passes):
+        fit(config, stop_after=1)
+    assert logged(tmp_path / "passes") == pytest.approx(logged(tmp_path / "whole"), abs=1e-5)
+    assert distance(gradient(tmp_path / "whole"), gradient(tmp_path / "passes")) < 1e-3
+
+
+def test_a_run_with_two_passes_resumes_exactly(settings: Settings, tmp_path: Path) -> None:
+    whole, parts = (
+        settings(batch_size=1, accumulate=2, steps=3, output=str(tmp_path / name)) for name in ("whole", "parts")
+    )
+    fit(whole, stop_after=2)
+    for step in (1, 2):
+        fit(parts, stop_after=step)
+    assert torch.equal(gradient(tmp_path / "whole"), gradient(tmp_path / "parts"))
+
+
+def test_two_processes_make_the_steps_of_one_with_twice_the_batch(settings: Settings, tmp_path: Path) -> None:
+    common = {"steps": 2, "log_every": 1, "validate_every": 1, "train": "decoder"}
+    one = settings(batch_size=4, output=str(tmp_path / "one"), **common)
+    two = settings(batch_size=2, devices=2, output=str(tmp_path / "two"), **common)
+    published = fit(one)
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(to_dict(two)))
+    paths = os.pathsep.join(str(ROOT / name) for name in ("UDFASegmentation", "training"))
+    command = [sys.executable, "-m", "udfa_training.cli", "fit", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == [str(published).replace("/one/", "/two/")]
+    assert logged(tmp_path / "two") == pytest.approx(logged(tmp_path / "one"), abs=1e-5)
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two")]
+    assert states[1]["step"] == states[1]["validated"] == 2
+    assert states[0]["best_dice"] == pytest.approx(states[1]["best_dice"], abs=1e-3)
