@@ -21,8 +21,7 @@ from udfa.geometry import canonical_orientation, reorient
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid
 from udfa.volume_io import read_volume
 from udfa_training.augment import Augmentation
-
-MANIFEST = "manifest.json"
+from udfa_training.manifest import MANIFEST as MANIFEST
 
 
 @dataclass(frozen=True)

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from udfa.errors import InvalidInputError
-from udfa.volume_io import read_volume
-from udfa_training.dataset import MANIFEST
+from udfa.volume_io import write_array
+from udfa_training.label_names import select_names
+from udfa_training.manifest import MANIFEST
+from udfa_training.readers.pairs import read_pairs
+from udfa_training.readers.source import CaseVolumes, ReaderOptions, SourceCase, SourceData
+from udfa_training.splits import SplitChoice, split_cases
 
+INTEGER_TOLERANCE = 1e-2
+"""Intensities that are all this near to whole numbers were whole numbers before they were scaled."""
 
-@dataclass(frozen=True)
-class SourceCase:
-    """An image with its label as found in a source folder."""
-
-    name: str
-    patient: str
-    split: str
-    image: Path
-    label: Path
-
-
-@dataclass(frozen=True)
-class SourceData:
-    """A source data set before it is checked and copied."""
-
-    name: str
-    labels: tuple[str, ...]
-    licence: str
-    modality: str
-    cases: tuple[SourceCase, ...]
+MOST_LABELS = 255
+"""Labelmaps are written with 8 bit."""
 
 
 def find_pairs(
@@ -44,78 +36,109 @@ def find_pairs(
 ) -> SourceData:
     """Describe a folder of `*_image.nii.gz` / `*_label.nii.gz` pairs with a manifest.json that names the labels.
 
-    The pairs lie in the folder itself, or in `train/` and, already held out, in `val/`. A case name up to its first
-    underscore is the patient, so that all frames of a patient stay on one side of the split.
-
     Args:
-        source: The folder; its manifest names `labels` and `licence`.
+        source: The folder, see `readers.pairs.read_pairs`.
         validation_patients: Patients of the training part to hold out.
         modality: CT or MR, for nnU-Net's channel name.
         licence: Terms for weights trained on the data; None takes the manifest's words.
+    """
+    data = read_pairs(source, ReaderOptions(modality=modality, licence=licence))
+    return split_cases(data, SplitChoice(validation=tuple(validation_patients)))
+
+
+def select_labels(data: SourceData, names: Sequence[str]) -> SourceData:
+    """Return the data with these labels in this order; the others become background.
 
     Raises:
-        InvalidInputError: No manifest, no pairs, incomplete pairs, unknown validation patients, or patients who are in
-            both parts.
+        InvalidInputError: The data do not have all of them.
     """
-    manifest = source / "manifest.json"
-    if not manifest.is_file():
-        raise InvalidInputError(f"{source} has no manifest.json that names labels and licence.")
-    facts: dict[str, Any] = json.loads(manifest.read_text())
-    cases = _pairs(source / "train" if (source / "train").is_dir() else source, "train")
-    if (source / "val").is_dir():
-        held_out = _pairs(source / "val", "val")
-        shared = sorted({case.patient for case in cases} & {case.patient for case in held_out})
-        if shared:
-            raise InvalidInputError(f"{source}: patients {shared} are both in train/ and in val/. Move them to one.")
-        cases += held_out
-    patients = {case.patient for case in cases}
-    unknown = sorted(set(validation_patients) - patients)
-    if unknown:
-        raise InvalidInputError(f"Validation patients {unknown} are not in {source}. Known: {sorted(patients)}.")
-    cases = [replace(c, split="val") if c.patient in validation_patients else c for c in cases]
-    return SourceData(source.name, tuple(facts["labels"][1:]), licence or facts["licence"], modality, tuple(cases))
+    return replace(data, labels=select_names(data.labels, names)) if names else data
 
 
-def _pairs(folder: Path, split: str) -> list[SourceCase]:
-    """Return the image/label pairs of a folder; InvalidInputError if there are none, or one lacks its partner."""
-    images = {p.name[: -len("_image.nii.gz")]: p for p in folder.glob("*_image.nii.gz")}
-    labels = {p.name[: -len("_label.nii.gz")]: p for p in folder.glob("*_label.nii.gz")}
-    unpaired = sorted(set(images) ^ set(labels))
-    if unpaired or not images:
-        raise InvalidInputError(f"{folder}: {len(images)} images; without a partner: {unpaired or 'none'}.")
-    return [SourceCase(name, name.split("_")[0], split, images[name], labels[name]) for name in sorted(images)]
+def prepare(data: SourceData, output: Path, link: bool = False) -> Path:
+    """Check and write all cases; nothing is left behind when something is wrong.
 
+    Layout: imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json (nnU-Net), manifest.json (ours). Files
+    that need no conversion are taken over byte for byte.
 
-def prepare(data: SourceData, output: Path) -> Path:
-    """Check all cases, then write the canonical form; nothing is left behind when something is wrong.
-
-    Layout: imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json (nnU-Net), manifest.json (ours).
+    Args:
+        data: The source.
+        output: New folder.
+        link: Take files over as hard links where the file system allows it, instead of copies.
 
     Raises:
         InvalidInputError: The output exists, or cases are broken; all of them are listed.
     """
     if output.exists():
         raise InvalidInputError(f"{output} exists already. Remove it, or give another folder.")
-    rows, problems = [], []
-    for case in data.cases:
-        try:
-            rows.append(_check_case(case, len(data.labels)))
-        except InvalidInputError as error:
-            problems.append(f"{case.name}: {error}")
-    if problems:
-        raise InvalidInputError(f"{len(problems)} broken cases, nothing was written:\n" + "\n".join(problems))
+    if len(data.labels) > MOST_LABELS:
+        raise InvalidInputError(f"{data.name} has {len(data.labels)} labels; at most {MOST_LABELS} can be stored.")
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _write(data, rows, aside)
+        rows = _write_cases(data, aside, link)
+        _write_descriptions(data, rows, aside)
         aside.rename(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return output
 
 
-def _check_case(case: SourceCase, label_count: int) -> dict[str, Any]:
-    image, label = read_volume(case.image), read_volume(case.label)
+def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, Any]]:
+    """Write the cases and return their rows of the manifest; after the first problem, only look for more."""
+    rows: list[dict[str, Any]] = []
+    problems = [*data.problems, *_repeated(data)]
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for case in tqdm(data.cases, desc=f"preparing {data.name}", unit="case", disable=None):
+        try:
+            checked = _check_case(case, data)
+            if not problems:
+                rows.append(_write_case(case, checked, data.labels, folder, link))
+        except InvalidInputError as error:
+            problems.append(f"{case.name}: {error}")
+    if not problems and data.cases:
+        problems += _doubtful_order(data, rows)
+    if problems or not data.cases:
+        problems = problems or [f"{data.name} has no cases."]
+        raise InvalidInputError("\n".join([f"{len(problems)} problems, nothing was written:", *problems]))
+    return rows
+
+
+def _repeated(data: SourceData) -> list[str]:
+    counts = Counter(case.name for case in data.cases)
+    return [f"{name}: there are {count} cases of this name." for name, count in sorted(counts.items()) if count > 1]
+
+
+def _doubtful_order(data: SourceData, rows: list[dict[str, Any]]) -> list[str]:
+    """Return a problem if another label has more voxels than the one that must have the most."""
+    if data.largest is None or data.largest not in data.labels:
+        return []
+    totals = {name: sum(row["voxels"][name] for row in rows) for name in data.labels}
+    most = max(totals, key=lambda name: totals[name])
+    if totals[most] == totals[data.largest]:
+        return []
+    return [
+        f"By the assumed label order, {most} has {totals[most]} voxels and {data.largest} {totals[data.largest]}: the "
+        f"values must have another order. Give it with --label-order."
+    ]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A case that fits."""
+
+    volumes: CaseVolumes
+    label: NDArray[np.uint8]
+    """Labels 0..K of the result."""
+    label_kept: bool
+    """Whether the label file's values are those of the result already."""
+
+
+def _check_case(case: SourceCase, data: SourceData) -> _Checked:
+    """Read a case; InvalidInputError if image and label do not fit together, or the values are not as described."""
+    volumes = case.read()
+    image, label = volumes.image, volumes.label
     if image.array.shape != label.array.shape:
         raise InvalidInputError(f"image has shape {image.array.shape}, label {label.array.shape}.")
     same_place = np.allclose(image.direction, label.direction, atol=1e-3) and np.allclose(
@@ -123,39 +146,116 @@ def _check_case(case: SourceCase, label_count: int) -> dict[str, Any]:
     )
     if not same_place:
         raise InvalidInputError("image and label lie at different places (spacing, origin or direction differ).")
-    unknown = sorted(set(np.unique(label.array).tolist()) - set(range(label_count + 1)))
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        raise InvalidInputError("the image has voxels that are infinite or no numbers. Replace them.")
+    present = _present(label.array)
+    table = _renumbering(present, data)
+    integers = label.array.dtype.kind in "iu"
+    kept = integers and all(table[int(value)] == value for value in present)
+    return _Checked(volumes, table[label.array if integers else label.array.astype(np.int64)], kept)
+
+
+def _present(label: NDArray[np.generic]) -> Sequence[float]:
+    """Return the values in a labelmap; as np.unique, but without sorting the voxels of integer types."""
+    if label.dtype.kind in "iu" and label.size and label.min() >= 0 and label.max() < 2**16:
+        return np.flatnonzero(np.bincount(label.ravel())).tolist()
+    return np.unique(label).tolist()
+
+
+def _renumbering(present: Sequence[float], data: SourceData) -> NDArray[np.uint8]:
+    """Return the table from value on disk to label of the result, for the values that are present.
+
+    Raises:
+        InvalidInputError: Values have no name.
+    """
+    unknown = [value for value in present if value != 0 and value not in data.values and value not in data.ignored]
     if unknown:
-        raise InvalidInputError(f"label values {unknown} are not among 0..{label_count}.")
+        shown = [int(value) if value == int(value) else value for value in unknown[:10]]
+        known = ", ".join(f"{value} {name}" for value, name in sorted(data.values.items()))
+        hint = " Files with BTCV's 13 labels need --label-order btcv." if data.largest is not None else ""
+        raise InvalidInputError(f"label values {shown} have no name. Known: 0 background, {known}.{hint}")
+    number = {name: index for index, name in enumerate(data.labels, start=1)}
+    table = np.zeros(int(max(present, default=0)) + 1, dtype=np.uint8)
+    for value in present:
+        table[int(value)] = number.get(data.values.get(int(value), ""), 0)
+    return table
+
+
+def _write_case(case: SourceCase, checked: _Checked, labels: Sequence[str], folder: Path, link: bool) -> dict[str, Any]:
+    """Write image and label, and return what the manifest says of the case."""
+    image = folder / "imagesTr" / f"{case.name}_0000.nii.gz"
+    label = folder / "labelsTr" / f"{case.name}.nii.gz"
+    if case.image_file is not None:
+        _take_over(case.image_file, image, link)
+    else:
+        write_array(image, fitting_type(checked.volumes.image.array), checked.volumes.image)
+    if case.label_file is not None and checked.label_kept:
+        _take_over(case.label_file, label, link)
+    else:
+        write_array(label, checked.label, checked.volumes.image)
+    volume = checked.volumes.image
+    counts = np.bincount(checked.label.ravel(), minlength=len(labels) + 1)
     return {
         "name": case.name,
         "patient": case.patient,
         "split": case.split,
-        "image": f"imagesTr/{case.name}_0000.nii.gz",
-        "label": f"labelsTr/{case.name}.nii.gz",
-        "shape": list(image.array.shape),
-        "spacing_mm": list(image.spacing_mm),
-        "image_sha256": _sha256(case.image),
-        "label_sha256": _sha256(case.label),
+        "image": f"imagesTr/{image.name}",
+        "label": f"labelsTr/{label.name}",
+        "shape": list(volume.array.shape),
+        "spacing_mm": list(volume.spacing_mm) if case.spacing_known else None,
+        "spacing_known": case.spacing_known,
+        "image_sha256": _sha256(image),
+        "label_sha256": _sha256(label),
+        **({"fold": case.fold} if case.fold is not None else {}),
+        **({"facts": dict(case.facts)} if case.facts else {}),
+        "voxels": dict(zip(labels, counts[1:].tolist())),
     }
+
+
+def fitting_type(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return intensities as int16 if they are (nearly) whole numbers in its range, else as float32.
+
+    Fractions within one step, such as 0..1 scaled images, always stay fractions.
+    """
+    values = array.astype(np.float32)
+    whole = np.rint(values)
+    limits = np.iinfo(np.int16)
+    fits = limits.min <= whole.min() and whole.max() <= limits.max
+    if fits and np.abs(values - whole).max() <= INTEGER_TOLERANCE and (array.dtype.kind != "f" or np.ptp(whole) > 1):
+        return whole.astype(np.int16)
+    return values
+
+
+def _take_over(source: Path, target: Path, link: bool) -> None:
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # Another file system, or one without links.
+    shutil.copyfile(source, target)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write(data: SourceData, rows: list[dict[str, Any]], folder: Path) -> None:
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
-    for case, row in zip(data.cases, rows):
-        shutil.copyfile(case.image, folder / row["image"])
-        shutil.copyfile(case.label, folder / row["label"])
-    labels = {"background": 0} | {name: value for value, name in enumerate(data.labels, start=1)}
+def _write_descriptions(data: SourceData, rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write dataset.json and manifest.json."""
     nnunet = {
         "channel_names": {"0": data.modality},
-        "labels": labels,
+        "labels": {"background": 0} | {name: value for value, name in enumerate(data.labels, start=1)},
         "numTraining": len(rows),
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(nnunet, indent=1))
-    manifest = {"name": data.name, "licence": data.licence, "labels": list(data.labels), "cases": rows}
+    manifest = {
+        "name": data.name,
+        "kind": data.kind,
+        "modality": data.modality,
+        "licence": data.licence,
+        "notes": list(data.notes),
+        "labels": list(data.labels),
+        "cases": rows,
+    }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ import SimpleITK as sitk
 
 from udfa.errors import InvalidInputError
 from udfa_training.dataset import open_prepared
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import find_pairs, fitting_type, prepare, select_labels
+
+LABELS = ("liver", "spleen", "gallbladder")
 
 
 def change_label(source: Path, name: str, value: int) -> None:
@@ -49,10 +53,10 @@ def test_all_broken_pairs_are_named_at_once_and_nothing_is_written(source: Path,
     sitk.WriteImage(shifted, str(source / "b_label.nii.gz"))
     cut = sitk.ReadImage(str(source / "c_label.nii.gz"))[:, :, :5]
     sitk.WriteImage(cut, str(source / "c_label.nii.gz"))
-    with pytest.raises(InvalidInputError, match="3 broken cases, nothing was written") as raised:
+    with pytest.raises(InvalidInputError, match="3 problems, nothing was written") as raised:
         prepare(find_pairs(source), tmp_path / "out")
     assert [line[:2] for line in str(raised.value).splitlines()[1:]] == ["a:", "b:", "c:"]
-    for complaint in ("label values [9]", "different places", "(6, 64, 64), label (5, 64, 64)"):
+    for complaint in ("label values [9] have no name", "different places", "(6, 64, 64), label (5, 64, 64)"):
         assert complaint in str(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
@@ -60,7 +64,7 @@ def test_all_broken_pairs_are_named_at_once_and_nothing_is_written(source: Path,
 def test_a_truncated_image_is_named(source: Path, tmp_path: Path) -> None:
     path = source / "b_image.nii.gz"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InvalidInputError, match="1 broken cases(.|\n)*b: .*b_image.nii.gz"):
+    with pytest.raises(InvalidInputError, match="1 problems(.|\n)*b: .*b_image.nii.gz"):
         prepare(find_pairs(source), tmp_path / "out")
 
 
@@ -83,10 +87,14 @@ def test_an_existing_folder_is_never_overwritten(prepared: Path, source: Path) -
     assert (prepared / "manifest.json").read_bytes() == before
 
 
-def test_an_image_without_its_label_is_named(source: Path) -> None:
+def test_images_and_labels_without_partners_are_named_together_with_broken_cases(source: Path, tmp_path: Path) -> None:
     (source / "b_label.nii.gz").unlink()
-    with pytest.raises(InvalidInputError, match="without a partner: .'b'"):
-        find_pairs(source)
+    (source / "c_image.nii.gz").unlink()
+    change_label(source, "a", 9)
+    with pytest.raises(InvalidInputError, match="3 problems, nothing was written") as raised:
+        prepare(find_pairs(source), tmp_path / "out")
+    for complaint in ("b has no _label.nii.gz", "c has no _image.nii.gz", "a: label values [9]"):
+        assert complaint in str(raised.value)
 
 
 def test_an_unknown_validation_patient_is_refused_with_those_known(source: Path) -> None:
@@ -126,3 +134,95 @@ def test_a_folder_that_was_not_prepared_is_refused_with_the_remedy(source: Path)
 def test_made_labels_are_what_the_other_tests_assume(prepared: Path) -> None:
     label = sitk.GetArrayFromImage(sitk.ReadImage(str(prepared / "labelsTr" / "a.nii.gz")))
     assert [np.unique(plane).tolist() for plane in label] == [[0, 1, 2]] * 3 + [[0, 1, 2, 3]] + [[0, 1, 2]] * 2
+
+
+def test_the_manifest_has_spacing_shape_voxel_counts_and_checksums(prepared: Path) -> None:
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    assert (manifest["kind"], manifest["modality"], manifest["notes"]) == ("pairs", "CT", [])
+    entry = manifest["cases"][0]
+    assert (entry["shape"], entry["spacing_mm"], entry["spacing_known"]) == ([6, 64, 64], [5.0, 4.0, 4.0], True)
+    image, label = (prepared / entry[kind] for kind in ("image", "label"))
+    assert entry["image_sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert entry["label_sha256"] == hashlib.sha256(label.read_bytes()).hexdigest()
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(label)))
+    assert entry["voxels"] == {name: int((array == n).sum()) for n, name in enumerate(LABELS, start=1)}
+    assert min(entry["voxels"].values()) > 0
+
+
+def test_a_manifest_without_spacing_known_is_read_as_known(prepared: Path) -> None:
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    for entry in manifest["cases"]:
+        del entry["spacing_known"]
+    (prepared / "manifest.json").write_text(json.dumps(manifest))
+    assert [(case.spacing_known, case.fold) for case in open_prepared(prepared).cases] == [(True, None)] * 3
+
+
+@pytest.mark.parametrize("said", [{"spacing_known": False}, {"spacing": "NOT KNOWN: header says 1 mm"}])
+def test_unknown_spacing_is_null_in_the_manifest_and_said_in_its_notes(
+    source: Path, tmp_path: Path, said: dict[str, object]
+) -> None:
+    facts = json.loads((source / "manifest.json").read_text())
+    (source / "manifest.json").write_text(json.dumps(facts | said))
+    output = prepare(find_pairs(source), tmp_path / "out")
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert [entry["spacing_mm"] for entry in manifest["cases"]] == [None] * 3
+    assert "voxels only" in manifest["notes"][0]
+    assert not any(case.spacing_known for case in open_prepared(output).cases)
+
+
+def test_labels_are_selected_and_reordered_by_name_and_the_others_become_background(
+    source: Path, tmp_path: Path
+) -> None:
+    data = select_labels(find_pairs(source), ["Gall bladder", "liver"])
+    output = prepare(data, tmp_path / "out")
+    assert open_prepared(output).labels == ("gallbladder", "liver")
+    old = sitk.GetArrayFromImage(sitk.ReadImage(str(source / "a_label.nii.gz")))
+    new = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "labelsTr" / "a.nii.gz")))
+    assert [np.unique(new[old == value]).tolist() for value in (0, 1, 2, 3)] == [[0], [2], [0], [1]]
+    image = output / "imagesTr" / "a_0000.nii.gz"
+    assert image.read_bytes() == (source / "a_image.nii.gz").read_bytes()
+
+
+def test_a_label_that_the_data_do_not_have_is_refused_with_those_known(source: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"no labels \['heart'\].*liver.*spleen.*gallbladder"):
+        select_labels(find_pairs(source), ["liver", "heart"])
+    with pytest.raises(InvalidInputError, match="each once"):
+        select_labels(find_pairs(source), ["liver", "Liver"])
+
+
+def test_linked_files_are_the_source_files_and_the_source_stays(source: Path, tmp_path: Path) -> None:
+    output = prepare(find_pairs(source), tmp_path / "out", link=True)
+    assert (output / "imagesTr" / "a_0000.nii.gz").samefile(source / "a_image.nii.gz")
+    assert (output / "labelsTr" / "a.nii.gz").samefile(source / "a_label.nii.gz")
+
+
+def test_a_fractional_label_is_named_and_a_whole_one_of_type_float_becomes_8_bit(source: Path, tmp_path: Path) -> None:
+    label = sitk.Cast(sitk.ReadImage(str(source / "a_label.nii.gz")), sitk.sitkFloat32)
+    sitk.WriteImage(label, str(source / "a_label.nii.gz"))
+    output = prepare(find_pairs(source), tmp_path / "out")
+    written = sitk.ReadImage(str(output / "labelsTr" / "a.nii.gz"))
+    assert written.GetPixelID() == sitk.sitkUInt8
+    assert (sitk.GetArrayFromImage(written) == sitk.GetArrayFromImage(label)).all()
+    label[0, 0, 0] = 0.5
+    sitk.WriteImage(label, str(source / "a_label.nii.gz"))
+    with pytest.raises(InvalidInputError, match=r"a: label values \[0.5\] have no name"):
+        prepare(find_pairs(source), tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.array([-1000, 400], np.int32), np.int16),
+        (np.array([-124.999, 275.001, 3.0], np.float32), np.int16),
+        (np.array([0.25, 7.5], np.float64), np.float32),
+        (np.array([0.0, 0.005], np.float32), np.float32),
+        (np.array([0.0, 1.0], np.float32), np.float32),
+        (np.array([0, 40000], np.uint16), np.float32),
+    ],
+)
+def test_intensities_are_stored_as_int16_only_where_nothing_is_lost(
+    values: np.ndarray[Any, Any], kind: type[np.generic]
+) -> None:
+    stored = fitting_type(values)
+    assert stored.dtype == kind
+    np.testing.assert_allclose(stored, values, atol=0.01 if kind is np.int16 else 1e-7)
