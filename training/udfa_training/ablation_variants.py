@@ -75,7 +75,7 @@ def plain_unet(num_classes: int, parameters: int) -> nn.Module:
         features = (width, width, 2 * width, 4 * width, 8 * width, width)
         return BasicUNet(spatial_dims=2, in_channels=IMAGE_CHANNELS, out_channels=num_classes, features=features)  # type: ignore[no-any-return]
 
-    return _nearest(build, range(4, 97, 2), parameters)
+    return _nearest(build, range(4, 97, 2), parameters, "meta")
 
 
 def swin_unetr(num_classes: int, parameters: int) -> nn.Module:
@@ -92,11 +92,19 @@ def swin_unetr(num_classes: int, parameters: int) -> nn.Module:
             build(SWIN_WIDTHS[0])(torch.zeros(1, IMAGE_CHANNELS, 64, 64))
     except OptionalImportError as error:
         raise InvalidInputError("MONAI's SwinUNETR needs the package einops: pip install einops.") from error
-    return _nearest(build, SWIN_WIDTHS, parameters)
+    return _nearest(build, SWIN_WIDTHS, parameters, "cpu")
 
 
-def _nearest(build: Callable[[int], nn.Module], widths: range | tuple[int, ...], parameters: int) -> nn.Module:
-    return build(min(widths, key=lambda width: abs(total_parameters(build(width)) - parameters)))
+def _nearest(
+    build: Callable[[int], nn.Module], widths: range | tuple[int, ...], parameters: int, device: str
+) -> nn.Module:
+    """The network of the width that comes nearest to a size; candidates are built on a device (meta: no memory)."""
+
+    def distance(width: int) -> int:
+        with torch.device(device):
+            return abs(total_parameters(build(width)) - parameters)
+
+    return build(min(widths, key=distance))
 
 
 def total_parameters(network: nn.Module) -> int:
