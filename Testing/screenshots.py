@@ -118,7 +118,7 @@ def walk(user: Any, camera: Camera) -> None:
     volume.GetDisplayNode().AutoWindowLevelOff()
     volume.GetDisplayNode().SetWindowLevelMinMax(*WINDOW_HU)
     camera.show(volume)
-    user.panel.preselectVolume()
+    user.panel.parameters.preselectVolume()
     user.ui.uncertaintyCheckBox.checked = True
     user.settle(60)
     camera.take(user.parent, "1-choose")

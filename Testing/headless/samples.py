@@ -147,3 +147,30 @@ def cancel_after(calls: int) -> Callable[[], bool]:
         return count >= calls
 
     return cancelled
+
+
+def add_cine(frames: dict[str, NDArray[Any]], matrices: dict[str, Matrix] | None = None) -> Any:
+    """Add a sequence with a browser that shows its first frame; returns the browser.
+
+    Args:
+        frames: Index value to (D, H, W) voxels.
+        matrices: Index value to IJK to RAS matrix, where it is not the identity.
+    """
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+    sequence.SetIndexName("phase")
+    sequence.SetIndexType(sequence.TextIndex)
+    for value, voxels in frames.items():
+        frame = add_volume(voxels, (matrices or {}).get(value), name="Cine")
+        sequence.SetDataNodeAtValue(frame, value)
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Cine browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    show_frame(browser, 0)
+    return browser
+
+
+def show_frame(browser: Any, index: int) -> Any:
+    """Let a browser show a frame, as its slider does; returns the volume that shows it."""
+    browser.SetSelectedItemNumber(index)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    return browser.GetProxyNode(browser.GetMasterSequenceNode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 AUTOMATIC = "auto"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,12 @@ def findDevices() -> list[DeviceChoice]:
     choices = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(index)
+            try:
+                free, total = torch.cuda.mem_get_info(index)
+            except RuntimeError as error:
+                # A card that this torch has no kernels for, or that another program has locked.
+                _logger.warning("Graphics card %d does not answer and is not offered: %s", index, error)
+                continue
             memory = _("{free:.1f} of {total:.0f} GB free").format(free=free / 2**30, total=total / 2**30)
             choices.append(DeviceChoice(f"cuda:{index}", f"{torch.cuda.get_device_name(index)} ({memory})"))
     if torch.backends.mps.is_available():

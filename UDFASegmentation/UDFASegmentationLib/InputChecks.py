@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from udfa.checks import check_volume
 from udfa.config import ModelConfig
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume, canonical_orientation, reorient
+
+if TYPE_CHECKING:
+    from UDFASegmentationLib.SequenceFrames import Frame
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 
@@ -123,16 +126,15 @@ _UNSUITABLE_NODES = (
 """Class, what it is, what to do; special cases before what they derive from."""
 
 
-def checkFrame(index: int, count: int) -> list[Finding]:
+def checkFrame(frame: Frame | None) -> list[Finding]:
     """Say that only one frame of a sequence is segmented.
 
     Args:
-        index: Frame that is shown, from 0.
-        count: Frames in the sequence.
+        frame: Frame that the volume shows; None outside of sequences.
     """
-    if count < 2:
+    if frame is None or frame.count < 2:
         return []
-    text = f"This volume is frame {index + 1} of {count} of a sequence. Only this frame is segmented."
+    text = f"The volume shows {frame.title}, of a sequence. Only this frame is segmented."
     return [Finding(INFO, "frame", text, "Move the sequence to segment another one.")]
 
 

@@ -1,4 +1,4 @@
-"""What Slicer knows of a volume node beyond its voxels: DICOM values, and its place in a sequence."""
+"""What DICOM says of a volume node, beyond its voxels."""
 
 from __future__ import annotations
 
@@ -32,23 +32,3 @@ def dicomFacts(volumeNode: Any, database: Any = None) -> DicomFacts:
         str(database.fileValue(path, tag) or "") for tag in (MODALITY, SERIES_DESCRIPTION, CONTRAST_AGENT)
     )
     return DicomFacts(modality, description, agent)
-
-
-def framePosition(volumeNode: Any, sequencesLogic: Any = None) -> tuple[int, int]:
-    """Return which frame of a sequence a volume shows, from 0, and how many there are; (0, 1) outside a sequence.
-
-    Args:
-        volumeNode: The volume.
-        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
-    """
-    if sequencesLogic is None:
-        import slicer
-
-        module = getattr(slicer.modules, "sequences", None)
-        if module is None:
-            return 0, 1
-        sequencesLogic = module.logic()
-    browser = sequencesLogic.GetFirstBrowserNodeForProxyNode(volumeNode)
-    if browser is None:
-        return 0, 1
-    return max(0, browser.GetSelectedItemNumber()), max(1, browser.GetNumberOfItems())

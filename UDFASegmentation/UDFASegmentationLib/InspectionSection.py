@@ -13,8 +13,9 @@ from udfa.checkpoint import CheckpointInfo
 from udfa.errors import UDFAError
 from UDFASegmentationLib.Chores import Chores
 from UDFASegmentationLib.InputChecks import ERROR, INFO, Finding, checkFrame, checkInput, checkNode, visibleFindings
-from UDFASegmentationLib.InputFacts import dicomFacts, framePosition
+from UDFASegmentationLib.InputFacts import dicomFacts
 from UDFASegmentationLib.RunEstimate import RunEstimate, estimateRun, measuredSecondsPerSlice
+from UDFASegmentationLib.SequenceFrames import currentFrame
 from UDFASegmentationLib.Settings import Settings
 from UDFASegmentationLib.VolumeConversion import readVolume
 
@@ -111,7 +112,7 @@ class InspectionSection(VTKObservationMixin):
         node, info, device = self._volumeNode, self._info, self._device
         self._findings, self.estimate = [], None
         if node is not None and info is not None:
-            self._findings = checkNode(node) + checkFrame(*framePosition(node))
+            self._findings = checkNode(node) + checkFrame(currentFrame(node))
             if not self.blockingReason:
                 self._request(node, info, device)
         self._show()

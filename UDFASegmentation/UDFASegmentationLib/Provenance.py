@@ -5,9 +5,10 @@ Node attributes describe the latest run and are kept in scenes; segment tags are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import udfa
+from UDFASegmentationLib.SequenceFrames import Frame
 
 if TYPE_CHECKING:
     from udfa.inference import SegmentationResult
@@ -22,6 +23,9 @@ EMPTY_LABELS = "UDFA.EmptyLabels"
 """Names of the labels that the model did not find, separated by commas."""
 NOTES = "UDFA.Notes"
 """Warnings about the input, and what happened during the run, one a line."""
+
+FRAME = "UDFA.Frame"
+"""Frame of a sequence that was segmented, counted from 1, such as "2/20 phase end-systole"."""
 
 _TAG_SEPARATORS = str.maketrans({"|": "_", ":": "_"})
 """Characters that separate tags in .seg.nrrd files."""
@@ -42,6 +46,23 @@ def describeRun(
     }
     for name, value in values.items():
         node.SetAttribute(name, value)
+
+
+def describeFrame(node: Any, frame: Optional[Frame]) -> None:
+    """Record on a segmentation node which frame of a sequence was segmented; None for other volumes."""
+    if frame is None:
+        node.RemoveAttribute(FRAME)
+    else:
+        node.SetAttribute(FRAME, f"{frame.index + 1}/{frame.count} {frame.value}".rstrip())
+
+
+def recordedFrame(node: Any) -> Optional[Frame]:
+    """Return the frame that `describeFrame` recorded; None if there is none, or an unreadable one."""
+    position, _separator, value = (node.GetAttribute(FRAME) or "").partition(" ")
+    number, _slash, count = position.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        return None
+    return Frame(int(number) - 1, int(count), value)
 
 
 def describeSegment(segment: Any, model: LoadedModel) -> None:

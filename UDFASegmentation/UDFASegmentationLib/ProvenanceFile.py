@@ -81,10 +81,11 @@ def writeProvenance(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _run(node: Any) -> dict[str, Any]:
-    seconds = node.GetAttribute(Provenance.SECONDS)
+    seconds, frame = node.GetAttribute(Provenance.SECONDS), Provenance.recordedFrame(node)
     return {
         "device": node.GetAttribute(Provenance.DEVICE) or "",
         "seconds": float(seconds) if seconds else None,
+        "frame": None if frame is None else frame.title,
         "labels_not_found": _split(node.GetAttribute(Provenance.EMPTY_LABELS), ", "),
         "notes": _split(node.GetAttribute(Provenance.NOTES), "\n"),
     }

@@ -65,7 +65,7 @@ class ResultSection(VTKObservationMixin):
             same = parameterNode.resultVolume is volumeNode
             axis = outcome.request.info.config.preprocessing.slice_axis
             existing = parameterNode.uncertaintyVolume if same else None
-            uncertaintyNode = writeUncertainty(volumeNode, outcome.result.uncertainty, axis, existing)
+            uncertaintyNode = writeUncertainty(volumeNode, outcome.result.uncertainty, axis, existing, outcome.frame)
         with slicer.util.NodeModify(parameterNode):
             parameterNode.resultVolume = volumeNode
             parameterNode.resultSegmentation = outcome.segmentationNode

@@ -20,9 +20,11 @@ from UDFASegmentationLib.RunEstimate import durationText
 from UDFASegmentationLib.SegmentationLogic import runEngine
 from UDFASegmentationLib.SegmentationRun import Failure, RunHandle, RunListener, SegmentationRun
 from UDFASegmentationLib.SegmentationWriter import writeResult
+from UDFASegmentationLib.SequenceFrames import Frame, currentFrame
 from UDFASegmentationLib.VolumeConversion import readVolume
 
 if TYPE_CHECKING:
+    from udfa.geometry import Volume
     from udfa.inference import SegmentationResult
 
 _logger = logging.getLogger(__name__)
@@ -70,11 +72,21 @@ class RunOutcome:
         request: What was asked for.
         result: Arrays, plan and seconds.
         segmentationNode: Node with the new segments.
+        frame: The frame that was segmented; None outside of sequences.
     """
 
     request: RunRequest
     result: SegmentationResult
     segmentationNode: Any
+    frame: Optional[Frame] = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a run works on: voxels of its own, and the frame of the sequence that they are."""
+
+    volume: Volume
+    frame: Optional[Frame]
 
 
 class RunSection:
@@ -133,11 +145,17 @@ class RunSection:
         """Begin a run; does nothing while one is under way. Errors are shown in the panel."""
         if self.running:
             return
+        try:
+            # Read at once: a sequence may move on while torch is imported or installed.
+            source = _Source(readVolume(request.volumeNode, copy=True), currentFrame(request.volumeNode))
+        except UDFAError as error:
+            self._end(str(error))
+            return
         self._request = request
         self._showRunning(True)
         self.showStatus(_("Preparing..."))
         self._onStateChanged()
-        self._run.start(lambda handle: self._warmUp(), self._listener(lambda value: self._segment(request)))
+        self._run.start(lambda handle: self._warmUp(), self._listener(lambda value: self._segment(request, source)))
 
     def cancel(self) -> None:
         """Ask the run to stop; it does so after the present batch."""
@@ -157,7 +175,7 @@ class RunSection:
         self._ui.statusLabel.text = text
         self._ui.statusLabel.setVisible(bool(text))
 
-    def _segment(self, request: RunRequest) -> None:
+    def _segment(self, request: RunRequest, source: _Source) -> None:
         """Second half of a run, after torch was imported: installation if needed, then inference."""
         if self._installer is not None:
             installed = self._installer.ensureReady()
@@ -167,22 +185,19 @@ class RunSection:
             if not installed.ready:
                 self._end(installed.message)
                 return
-        try:
-            volume = readVolume(request.volumeNode, copy=True)
-        except UDFAError as error:
-            self._end(str(error))
-            return
         models = self._models
 
         def work(handle: RunHandle) -> tuple[LoadedModel, SegmentationResult]:
             handle.progress(_("Loading the model..."))
             model = models.model(request.info.path, request.settings.device, request.precision)
             handle.progress(_("Segmenting..."))
-            return model, runEngine(model, volume, request.settings, handle.progress, handle.cancelled)
+            return model, runEngine(model, source.volume, request.settings, handle.progress, handle.cancelled)
 
-        self._run.start(work, self._listener(lambda value: self._write(request, *value)))
+        self._run.start(work, self._listener(lambda value: self._write(request, source.frame, *value)))
 
-    def _write(self, request: RunRequest, model: LoadedModel, result: SegmentationResult) -> None:
+    def _write(
+        self, request: RunRequest, frame: Optional[Frame], model: LoadedModel, result: SegmentationResult
+    ) -> None:
         """Last step, on the main thread: the only one that changes the scene."""
         target = request.settings.segmentationNode
         settings = request.settings
@@ -191,13 +206,14 @@ class RunSection:
             settings = replace(settings, segmentationNode=None)
         try:
             with slicer.util.RenderBlocker():
-                node = writeResult(request.volumeNode, result, model, settings)
+                node = writeResult(request.volumeNode, result, model, settings, frame)
         except UDFAError as error:
             self._end(str(error))
             return
         seconds = _("Done in {seconds:.0f} s ({plan}).").format(seconds=result.seconds, plan=result.plan.describe())
-        self._end("\n".join([seconds, *result.warnings]))
-        self._onFinished(RunOutcome(request, result, node))
+        shown = [_("Segmented: {frame}.").format(frame=frame.title)] if frame is not None else []
+        self._end("\n".join([seconds, *shown, *result.warnings]))
+        self._onFinished(RunOutcome(request, result, node, frame))
 
     def _listener(self, onDone: Callable[[Any], None]) -> RunListener:
         return RunListener(self._showProgress, onDone, self._fail, lambda: self._end(_("Cancelled; nothing changed.")))

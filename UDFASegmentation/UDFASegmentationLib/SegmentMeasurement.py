@@ -19,6 +19,7 @@ from udfa.geometry import Volume
 from udfa.labels import Label
 from udfa.statistics import label_statistics
 from UDFASegmentationLib import Provenance
+from UDFASegmentationLib.SequenceFrames import frameVolume
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix, readVolume
 
 if TYPE_CHECKING:
@@ -75,10 +76,13 @@ class Snapshot:
 def takeSnapshot(segmentationNode: Any, volumeNode: Any) -> Snapshot:
     """Copy what is needed to measure a segmentation on a volume. Call it on the main thread.
 
+    Of a sequence, the frame that was segmented is measured, whichever is shown.
+
     Raises:
         InvalidInputError: The volume cannot be read.
     """
-    volume = readVolume(volumeNode)
+    gridNode = frameVolume(volumeNode, Provenance.recordedFrame(segmentationNode))
+    volume = readVolume(gridNode)
     segmentation = segmentationNode.GetSegmentation()
     rows: list[MeasuredSegment] = []
     layers: dict[Any, tuple[Any, dict[int, int]]] = {}
@@ -90,11 +94,12 @@ def takeSnapshot(segmentationNode: Any, volumeNode: Any) -> Snapshot:
         image = segment.GetRepresentation(LABELMAP)
         if image is None or image.IsEmpty():
             continue
-        if _onGridOf(image, segmentationNode, volumeNode):
+        sameSpace = segmentationNode.GetParentTransformNode() is volumeNode.GetParentTransformNode()
+        if sameSpace and _onGridOf(image, gridNode):
             layers.setdefault(image.GetAddressAsString(""), (image, {}))[1][i] = int(segment.GetLabelValue())
         else:
             groups.append(_resampledGroup(segmentationNode, segmentID, volumeNode, volume, i))
-    groups += [_group(image, volumeNode, volume, values) for image, values in layers.values()]
+    groups += [_group(image, gridNode, volume, values) for image, values in layers.values()]
     return Snapshot(rows + _missingRows(segmentationNode, {row.segmentID for row in rows}), groups)
 
 
@@ -126,10 +131,8 @@ def _missingRows(segmentationNode: Any, present: set[str]) -> list[MeasuredSegme
     return [MeasuredSegment(label.name, label.title, label.color01, 0.0, math.nan, "Not found") for label in labels]
 
 
-def _onGridOf(image: Any, segmentationNode: Any, volumeNode: Any) -> bool:
+def _onGridOf(image: Any, volumeNode: Any) -> bool:
     """Whether a labelmap's voxels are the volume's, so that they can be compared index by index."""
-    if segmentationNode.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
-        return False
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     own = slicer.util.arrayFromVTKMatrix(matrix)

@@ -13,6 +13,7 @@ from udfa.errors import CancelledError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
 from UDFASegmentationLib.ModelPool import sharedModel
 from UDFASegmentationLib.SegmentationWriter import checkTarget, writeResult
+from UDFASegmentationLib.SequenceFrames import currentFrame
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 from UDFASegmentationLib.VolumeConversion import readVolume
 
@@ -112,11 +113,11 @@ class SegmentationLogic:
                 as it was before.
         """
         settings = settings or SegmentationSettings()
-        volume = readVolume(volumeNode)
+        volume, frame = readVolume(volumeNode), currentFrame(volumeNode)
         checkTarget(settings.segmentationNode, volumeNode)
         loaded = model if isinstance(model, LoadedModel) else self.model(model, settings.device)
         result = runEngine(loaded, volume, settings, progress, cancelled)
-        return writeResult(volumeNode, result, loaded, settings)
+        return writeResult(volumeNode, result, loaded, settings, frame)
 
     def model(
         self, nameOrPath: Union[str, Path, None] = None, device: str = "auto", precision: str = "auto"

@@ -13,7 +13,6 @@ from typing import Any, Optional
 import qt
 import slicer
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -26,13 +25,12 @@ from UDFASegmentationLib.EnvironmentSection import EnvironmentSection
 from UDFASegmentationLib.ExportSection import ExportSection
 from UDFASegmentationLib.InspectionSection import InspectionSection
 from UDFASegmentationLib.ModelSelector import ModelSelector
+from UDFASegmentationLib.ParameterBinding import ParameterBinding
 from UDFASegmentationLib.ResultSection import ResultSection
 from UDFASegmentationLib.RunSection import Installer, ModelSource, RunOutcome, RunRequest, RunSection
 from UDFASegmentationLib.SegmentationRun import SegmentationRun
 from UDFASegmentationLib.Settings import Settings
 from UDFASegmentationLib.Shortcuts import Shortcuts
-
-NODE_PARAMETERS = ("inputVolume", "outputSegmentation", "resultSegmentation", "resultVolume", "uncertaintyVolume")
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,10 @@ class SegmentationWidget(VTKObservationMixin):
     def __init__(self, ui: Any, getParameterNode: Callable[[], Any], services: PanelServices) -> None:
         super().__init__()
         self.ui = ui
-        self._getParameterNode = getParameterNode
         self._services = services
-        self._parameterNode: Optional[Any] = None
-        self._guiTag: Optional[int] = None
         self._entered = False
         self._closing = False
+        self.parameters = ParameterBinding(ui, getParameterNode, self._onParametersModified)
         self._run = SegmentationRun()
         self.chores = Chores(self._run)
         self.models = ModelSelector(ui, services.settings, self._onModelChosen, self._storeLabels)
@@ -103,17 +99,17 @@ class SegmentationWidget(VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
-        self.useParameterNode()
+        self.parameters.use()
 
     @property
     def parameterNode(self) -> Optional[Any]:
         """The parameter node in use; None after cleanup."""
-        return self._parameterNode
+        return self.parameters.node
 
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
-        self.useParameterNode()
+        self.parameters.use()
         self.shortcuts.install()
         self.correction.enter()
         self.runs.resumeInstallation()
@@ -133,7 +129,7 @@ class SegmentationWidget(VTKObservationMixin):
         self._run.shutdown()
         self.inspection.cleanup()
         self.result.cleanup()
-        self._setParameterNode(None)
+        self.parameters.release()
         self.removeObservers()
 
     def segment(self) -> None:
@@ -145,7 +141,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     def notReadyReason(self) -> str:
         """Return what is missing for a run, in a sentence; empty when the button may be pressed."""
-        node, model = self._parameterNode, self.models.current
+        node, model = self.parameterNode, self.models.current
         if node is None or node.inputVolume is None:
             return _("Choose a volume.")
         if node.inputVolume.GetImageData() is None:
@@ -158,21 +154,8 @@ class SegmentationWidget(VTKObservationMixin):
             return _("Tick at least one structure.")
         return self.inspection.blockingReason
 
-    def useParameterNode(self) -> None:
-        """Take the scene's parameter node, and choose the active volume if none is chosen yet."""
-        self._setParameterNode(self._getParameterNode())
-        self.preselectVolume()
-
-    def preselectVolume(self) -> None:
-        """Choose the volume that the slice views show, if none is chosen."""
-        node = self._parameterNode
-        if node is not None and node.inputVolume is None:
-            volume = activeVolume()
-            if volume is not None:
-                node.inputVolume = volume
-
     def _request(self) -> RunRequest:
-        node, model = self._parameterNode, self.models.current
+        node, model = self.parameterNode, self.models.current
         kept = self.models.keptLabels()
         settings = SegmentationSettings(
             labels=tuple(kept) if self.models.omittedLabels() else None,
@@ -186,7 +169,7 @@ class SegmentationWidget(VTKObservationMixin):
 
     def _onFinished(self, outcome: RunOutcome) -> None:
         self.inspection.remember(outcome.result.seconds, {self.devices.current, outcome.result.plan.device})
-        self.result.take(outcome, self._parameterNode)
+        self.result.take(outcome, self.parameterNode)
         self._updateButtons()
 
     def _onRunState(self) -> None:
@@ -195,23 +178,8 @@ class SegmentationWidget(VTKObservationMixin):
             self.chores.resume()
             self._detectDevices()
 
-    def _setParameterNode(self, node: Optional[Any]) -> None:
-        """Bind the widgets to a parameter node. Slicer's binding leaves an observer behind: once per node only."""
-        old = self._parameterNode
-        if old is not None and node is not None and old.parameterNode is node.parameterNode:
-            self._onParameterNodeModified()
-            return
-        if old is not None:
-            self.removeObserver(old, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
-            old.disconnectGui(self._guiTag)
-        self._parameterNode = node
-        if node is not None:
-            self._guiTag = node.connectGui(self.ui)
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParameterNodeModified)
-            self._onParameterNodeModified()
-
-    def _onParameterNodeModified(self, caller: Any = None, event: Any = None) -> None:
-        node = self._parameterNode
+    def _onParametersModified(self) -> None:
+        node = self.parameterNode
         if node is None or self._closing:
             return
         self.models.choose(node.modelName, list(node.omittedLabels))
@@ -221,12 +189,12 @@ class SegmentationWidget(VTKObservationMixin):
         self._updateButtons()
 
     def _inspect(self) -> None:
-        node, model = self._parameterNode, self.models.current
+        node, model = self.parameterNode, self.models.current
         if node is not None and not self._closing:
             self.inspection.inspect(node.inputVolume, model.info if model is not None else None, self.devices.current)
 
     def _onModelChosen(self) -> None:
-        node = self._parameterNode
+        node = self.parameterNode
         if node is not None:
             with slicer.util.NodeModify(node):
                 node.modelName = self.models.currentKey
@@ -234,13 +202,13 @@ class SegmentationWidget(VTKObservationMixin):
         self._updateButtons()
 
     def _storeLabels(self) -> None:
-        if self._parameterNode is not None:
-            self._parameterNode.omittedLabels = self.models.omittedLabels()
+        if self.parameterNode is not None:
+            self.parameterNode.omittedLabels = self.models.omittedLabels()
         self._updateButtons()
 
     def _storeDevice(self) -> None:
-        if self._parameterNode is not None:
-            self._parameterNode.device = self.devices.current
+        if self.parameterNode is not None:
+            self.parameterNode.device = self.devices.current
         self._updateButtons()
 
     def _updateButtons(self) -> None:
@@ -250,7 +218,7 @@ class SegmentationWidget(VTKObservationMixin):
             section.enabled = not running
         ui.segmentButton.enabled = not running and not reason
         ui.segmentButton.toolTip = reason or _("Segment the volume. Key: {key}.").format(key=keys.RUN_KEY)
-        node = self._parameterNode
+        node = self.parameterNode
         ui.replaceCheckBox.enabled = node is not None and node.outputSegmentation is not None
 
     def _detectDevices(self) -> None:
@@ -270,45 +238,26 @@ class SegmentationWidget(VTKObservationMixin):
 
     def _onSceneEndClose(self, caller: Any = None, event: Any = None) -> None:
         self._closing = False
+        self.parameters.refresh()
         self.correction.reopenScene()
-        self.useParameterNode()
+        self.parameters.use()
         self.chores.resume()
 
     def _onSceneEndImport(self, caller: Any = None, event: Any = None) -> None:
+        self.parameters.refresh()
         self.correction.reopenScene()
-        self.useParameterNode()
-        qt.QTimer.singleShot(0, self._refresh)
-
-    def _refresh(self) -> None:
-        """Show the parameter node afresh: while a scene was loaded, its nodes were not yet there to be shown."""
-        if self._parameterNode is not None:
-            self._parameterNode.parameterNode.Modified()
+        self.parameters.use()
+        # The selectors do not list the new nodes before the import has ended for them too.
+        qt.QTimer.singleShot(0, self.parameters.refresh)
 
     def _onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
         volume = self.runs.volumeNode
         if volume is not None and volume.GetScene() is None:
             self.runs.drop(_("The volume was deleted; the run was stopped."))
-        node = self._parameterNode
-        if node is None or self._closing:
-            return
-        for name in NODE_PARAMETERS:
-            chosen = getattr(node, name)
-            if chosen is not None and chosen.GetScene() is None:
-                setattr(node, name, None)
+        if not self._closing:
+            self.parameters.dropRemovedNodes()
 
     def _onNodeAdded(self, caller: Any = None, event: Any = None) -> None:
         # Whoever loads a volume shows it right after adding it.
-        if self._entered and self._parameterNode is not None and self._parameterNode.inputVolume is None:
-            qt.QTimer.singleShot(0, self.preselectVolume)
-
-
-def activeVolume() -> Optional[Any]:
-    """Return the background volume of the first visible slice view that has one."""
-    layout = slicer.app.layoutManager()
-    for name in layout.sliceViewNames() if layout is not None else ():
-        view = layout.sliceWidget(name)
-        identifier = view.mrmlSliceCompositeNode().GetBackgroundVolumeID() if view is not None else None
-        volume = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
-        if volume is not None and volume.GetClassName() == "vtkMRMLScalarVolumeNode":
-            return volume
-    return None
+        if self._entered and self.parameterNode is not None and self.parameterNode.inputVolume is None:
+            qt.QTimer.singleShot(0, self.parameters.preselectVolume)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import slicer
+import vtk
 
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.postprocessing import bounding_box
 from UDFASegmentationLib import Provenance
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings, wantedLabels
 from UDFASegmentationLib.SceneChange import sceneChange
+from UDFASegmentationLib.SequenceFrames import Frame, frameVolume
 from UDFASegmentationLib.VolumeConversion import (
     labelsInImage,
     moveToSegmentation,
@@ -49,7 +51,11 @@ class _Draft:
 
 
 def writeResult(
-    volumeNode: Any, result: SegmentationResult, model: LoadedModel, settings: Optional[SegmentationSettings] = None
+    volumeNode: Any,
+    result: SegmentationResult,
+    model: LoadedModel,
+    settings: Optional[SegmentationSettings] = None,
+    frame: Optional[Frame] = None,
 ) -> slicer.vtkMRMLSegmentationNode:
     """Write a result into the scene. Call it on the main thread.
 
@@ -62,6 +68,8 @@ def writeResult(
         result: What the engine returned; its labelmap is (D, H, W) on the volume's grid.
         model: The model that made it.
         settings: Where and how to write; None creates a new segmentation node.
+        frame: The frame that was read, if the volume shows a sequence: the result lies on that frame's grid, also when
+            another frame is shown by now.
 
     Returns:
         The segmentation node. Its attributes `UDFA.*` tell model, device, seconds, empty labels and notes.
@@ -71,29 +79,32 @@ def writeResult(
             as it was before.
     """
     settings = settings or SegmentationSettings()
-    _checkFits(volumeNode, result)
+    gridNode = frameVolume(volumeNode, frame)
+    _checkFits(volumeNode, gridNode, result)
     target = settings.segmentationNode
     checkTarget(target, volumeNode)
-    draft = _draft(volumeNode, result, model, settings)
+    draft = _draft(volumeNode, gridNode, result, model, settings)
     scene = volumeNode.GetScene()
     with sceneChange(scene, target) as added:
         node = target
         if node is None:
-            name = scene.GenerateUniqueName(f"{volumeNode.GetName()} segmentation")
+            shown = f" frame {frame.index + 1}" if frame is not None else ""
+            name = scene.GenerateUniqueName(f"{volumeNode.GetName()}{shown} segmentation")
             node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
             added.append(node)
-        _adoptGeometry(node, volumeNode)
+        _adoptGeometry(node, volumeNode, gridNode)
         _insert(node, draft, model, settings)
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()
             added.append(node.GetDisplayNode())
         Provenance.describeRun(node, model, result, [label.name for label in draft.empty], draft.notes)
+        Provenance.describeFrame(node, frame)
     _placeBeside(node, volumeNode)
     return node
 
 
-def _checkFits(volumeNode: Any, result: SegmentationResult) -> None:
-    imageData = volumeNode.GetImageData()
+def _checkFits(volumeNode: Any, gridNode: Any, result: SegmentationResult) -> None:
+    imageData = gridNode.GetImageData()
     shape = (0, 0, 0) if imageData is None else tuple(reversed(imageData.GetDimensions()))
     if volumeNode.GetScene() is None:
         raise InvalidInputError(f"The volume '{volumeNode.GetName()}' is no longer in the scene. Segment it again.")
@@ -135,13 +146,15 @@ def _isUnused(node: Any) -> bool:
     return node.GetSegmentation().GetNumberOfSegments() == 0 and node.GetParentTransformNode() is None
 
 
-def _draft(volumeNode: Any, result: SegmentationResult, model: LoadedModel, settings: SegmentationSettings) -> _Draft:
+def _draft(
+    volumeNode: Any, gridNode: Any, result: SegmentationResult, model: LoadedModel, settings: SegmentationSettings
+) -> _Draft:
     """Build the segments aside, in the space of the node that they are for."""
     labels = wantedLabels(model, settings)
     present, note = presentLabels(result.labelmap) & set(labels), ""
     if not present:
         return _Draft([], list(labels.values()), [])
-    image = orientedImage(result.labelmap, _labelledBox(result.labelmap), volumeNode)
+    image = orientedImage(result.labelmap, _labelledBox(result.labelmap), gridNode)
     target = settings.segmentationNode
     if target is not None and not _isUnused(target):
         image, note = moveToSegmentation(image, volumeNode, target)
@@ -177,12 +190,18 @@ def _segment(label: Label, value: int, image: slicer.vtkOrientedImageData) -> sl
     return segment
 
 
-def _adoptGeometry(node: Any, volumeNode: Any) -> None:
-    """Give a node without segments the volume's transform, unless it has one, and the volume's grid."""
+def _adoptGeometry(node: Any, volumeNode: Any, gridNode: Any) -> None:
+    """Give a node without segments the volume's transform, unless it has one, and the grid of the segmented frame."""
     if _isUnused(node):
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     if node.GetSegmentation().GetNumberOfSegments() == 0:
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        if gridNode is not volumeNode and node.GetParentTransformNode() is volumeNode.GetParentTransformNode():
+            matrix = vtk.vtkMatrix4x4()
+            gridNode.GetIJKToRASMatrix(matrix)
+            geometry = slicer.vtkSegmentationConverter.SerializeImageGeometry(matrix, gridNode.GetImageData())
+            name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+            node.GetSegmentation().SetConversionParameter(name, geometry)
 
 
 def _insert(node: Any, draft: _Draft, model: LoadedModel, settings: SegmentationSettings) -> None:

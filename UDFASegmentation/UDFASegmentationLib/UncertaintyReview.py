@@ -11,6 +11,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from UDFASegmentationLib.DoubtfulSlices import DOUBT_THRESHOLD, DoubtfulSlice, rankSlices
+from UDFASegmentationLib.SequenceFrames import Frame, frameVolume
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix, readVolume
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ SLICE_AXIS = "UDFA.SliceAxis"
 
 
 def writeUncertainty(
-    volumeNode: Any, uncertainty: NDArray[np.uint8], sliceAxis: str, existing: Optional[Any] = None
+    volumeNode: Any,
+    uncertainty: NDArray[np.uint8],
+    sliceAxis: str,
+    existing: Optional[Any] = None,
+    frame: Optional[Frame] = None,
 ) -> Any:
     """Write the uncertainty map of a run into the scene, on exactly the volume's grid.
 
@@ -32,6 +37,7 @@ def writeUncertainty(
         uncertainty: (D, H, W) on its grid.
         sliceAxis: axial or acquisition.
         existing: Map of an earlier run of the same volume, which is overwritten; None makes a new node.
+        frame: The frame that was segmented, if the volume shows a sequence.
     """
     scene = volumeNode.GetScene()
     node = existing
@@ -40,8 +46,9 @@ def writeUncertainty(
         node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, uncertainty)
     # The array starts at voxel 0, whatever the extent of the volume starts with.
-    matrix = imageToNodeMatrix(volumeNode)
-    matrix[:3, 3] = (matrix @ [*volumeNode.GetImageData().GetExtent()[::2], 1.0])[:3]
+    gridNode = frameVolume(volumeNode, frame)
+    matrix = imageToNodeMatrix(gridNode)
+    matrix[:3, 3] = (matrix @ [*gridNode.GetImageData().GetExtent()[::2], 1.0])[:3]
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetAttribute(SLICE_AXIS, sliceAxis)

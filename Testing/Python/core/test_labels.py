@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from udfa.labels import KNOWN_LABELS, describe
+from udfa.models import list_models
 
 
 def test_the_liver_has_its_snomed_code_in_slicers_serialised_form() -> None:
@@ -23,6 +24,13 @@ def test_known_labels_are_stored_under_their_names_with_different_colours() -> N
     assert all(name == label.name for name, label in KNOWN_LABELS.items())
     assert len({label.color for label in KNOWN_LABELS.values()}) == len(KNOWN_LABELS)
     assert all(0 <= c <= 255 for label in KNOWN_LABELS.values() for c in label.color)
+
+
+def test_every_label_of_the_bundled_models_is_known() -> None:
+    models = [entry.info for entry in list_models() if entry.bundled and entry.info is not None]
+    assert len(models) >= 2
+    unknown = {name for info in models for name in info.config.labels} - set(KNOWN_LABELS)
+    assert unknown == set()
 
 
 def test_colours_for_slicer_lie_between_0_and_1() -> None:

@@ -1,13 +1,15 @@
 """`slicer.parameterNodeWrapper`, which the slicer-core package lacks: typed access to a parameter node, bound to a GUI.
 
 Field types: node classes, bool, str, float, int and list[str]; widgets: QCheckBox and qMRMLNodeComboBox. Anything
-else raises. Storage is as in Slicer: parameters as strings, nodes as node references of the parameter's name.
+else raises. Storage is as in Slicer: parameters as strings, nodes as node references of the parameter's name. So is the
+cache: a value that was read stays the same, also a node that left the scene, until the parameter node is modified.
 """
 
 from __future__ import annotations
 
 import types
 import typing
+import weakref
 from typing import Any
 
 import slicer
@@ -17,7 +19,18 @@ from doubles.pythonqt import CLASSES
 from doubles.qmrml import qMRMLNodeComboBox
 
 PROPERTY = "SlicerParameterName"
-RESERVED = ("getValue", "setValue", "dataType", "default", "isCached", "connectGui", "disconnectGui", "parameterNode")
+RESERVED = (
+    "getValue",
+    "setValue",
+    "dataType",
+    "default",
+    "isCached",
+    "connectGui",
+    "connectParametersToGui",
+    "disconnectGui",
+    "parameterNode",
+    "Modified",
+)
 
 
 def _isNodeType(kind: Any) -> bool:
@@ -59,6 +72,40 @@ def _isIn(node: Any, name: str, kind: Any) -> bool:
     return bool(node.HasParameter(f"{name}_len" if kind == list[str] else name))
 
 
+class _Cache:
+    """The values as they were read when the parameter node was last modified."""
+
+    def __init__(self, parameterNode: Any, fields: dict[str, Any], defaults: dict[str, Any]) -> None:
+        self.node, self.fields, self.defaults = parameterNode, fields, defaults
+        self.writing: str | None = None
+        self.values = {name: self._read(name) for name in fields}
+        this = weakref.ref(self)
+        self.tag = parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: this().refresh())
+
+    def __del__(self) -> None:
+        self.node.RemoveObserver(self.tag)
+
+    def refresh(self) -> None:
+        for name in self.fields:
+            if name != self.writing:
+                self.values[name] = self._read(name)
+
+    def write(self, name: str, value: Any) -> None:
+        self.writing = name
+        try:
+            with slicer.util.NodeModify(self.node):
+                _write(self.node, name, self.fields[name], value)
+                self.values[name] = self._read(name)
+        finally:
+            self.writing = None
+
+    def _read(self, name: str) -> Any:
+        # Closing the scene empties the node; Slicer's wrapper then writes the default on the first read.
+        if not _isIn(self.node, name, self.fields[name]):
+            _write(self.node, name, self.fields[name], self.defaults[name])
+        return _read(self.node, name, self.fields[name])
+
+
 class _Connection:
     """One parameter bound to one widget."""
 
@@ -95,21 +142,21 @@ def _init(self: Any, parameterNode: Any, prefix: str | None = None) -> None:
     self.parameterNode = parameterNode
     self._connections = {}
     self._updating = False
-    for name, kind in self.allParameters.items():
-        if not _isIn(parameterNode, name, kind):
-            _write(parameterNode, name, kind, self.defaults[name])
+    self._cache = _Cache(parameterNode, self.allParameters, self.defaults)
 
 
-def _connectGui(self: Any, gui: Any) -> int:
-    found: dict[str, Any] = {}
-    for widget in vars(gui).values():
-        name = widget.property(PROPERTY)
-        if name:
-            if name not in self.allParameters:
-                raise ValueError(f"Cannot find a param with the given name: {name}")
-            found[name] = widget
+def _connectGui(self: Any, gui: Any) -> None:
+    """As in Slicer 5.8 to 5.12, no tag is returned, so that these connections could never be undone."""
+    found = {widget.property(PROPERTY): widget for widget in vars(gui).values() if widget.property(PROPERTY)}
+    _connectParametersToGui(self, found)
+
+
+def _connectParametersToGui(self: Any, mapping: dict[str, Any]) -> int:
+    for name in mapping:
+        if name not in self.allParameters:
+            raise ValueError(f"Cannot find a param with the given name: {name}")
     tag = len(self._connections)
-    self._connections[tag] = [_Connection(self, name, widget) for name, widget in found.items()]
+    self._connections[tag] = [_Connection(self, name, widget) for name, widget in mapping.items()]
     # As in Slicer, this observer stays for good: connect once per parameter node.
     self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: _updateGui(self))
     return tag
@@ -143,27 +190,23 @@ def parameterNodeWrapper(cls: type | None = None) -> Any:
             raise ValueError(f"Cannot use reserved name '{name}' in a parameterNodeWrapper")
         empty: Any = None if _isNodeType(kind) else [] if kind == list[str] else kind()
         defaults[name] = getattr(cls, name, empty)
-        setattr(cls, name, _property(name, kind))
+        setattr(cls, name, _property(name))
     cls.allParameters = fields
     cls.defaults = defaults
     cls.__init__ = _init
     cls.connectGui = _connectGui
+    cls.connectParametersToGui = _connectParametersToGui
     cls.disconnectGui = _disconnectGui
     cls.StartModify = lambda self: self.parameterNode.StartModify()
+    cls.Modified = lambda self: self.parameterNode.Modified()
     cls.EndModify = lambda self, before: self.parameterNode.EndModify(before)
     cls.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback)
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
     return cls
 
 
-def _property(name: str, kind: Any) -> property:
-    def read(self: Any) -> Any:
-        # Closing the scene empties the node; Slicer's wrapper then writes the default on the first read.
-        if not _isIn(self.parameterNode, name, kind):
-            _write(self.parameterNode, name, kind, self.defaults[name])
-        return _read(self.parameterNode, name, kind)
-
-    return property(read, lambda self, value: _write(self.parameterNode, name, kind, value))
+def _property(name: str) -> property:
+    return property(lambda self: self._cache.values[name], lambda self, value: self._cache.write(name, value))
 
 
 def makeModules() -> dict[str, types.ModuleType]:

@@ -24,6 +24,7 @@ from UDFASegmentationLib.InputChecks import (
     visibleFindings,
 )
 from UDFASegmentationLib.RunEstimate import durationText, estimateRun, measuredSecondsPerSlice
+from UDFASegmentationLib.SequenceFrames import Frame
 
 # Array axes run to superior, posterior, left: already canonical.
 CANONICAL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
@@ -204,8 +205,8 @@ def test_dismissed_findings_vanish_but_errors_stay_and_the_worst_comes_first():
 
 
 def test_only_one_frame_of_a_sequence_is_segmented_and_that_is_told():
-    assert checkFrame(0, 1) == []
-    assert "frame 3 of 20" in checkFrame(2, 20)[0].text
+    assert checkFrame(None) == checkFrame(Frame(0, 1)) == []
+    assert "frame 3 of 20, phase 120 ms" in checkFrame(Frame(2, 20, "phase 120 ms"))[0].text
 
 
 class Node:

@@ -1,8 +1,6 @@
-"""What is read of real MRML nodes for the checks: kind, transform, DICOM values, place in a sequence."""
+"""What is read of real MRML nodes for the checks: kind, transform, DICOM values."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import vtk  # noqa: E402
 
 from headless.boot import boot, clear_scene  # noqa: E402
 from UDFASegmentationLib.InputChecks import DicomFacts, checkNode  # noqa: E402
-from UDFASegmentationLib.InputFacts import dicomFacts, framePosition  # noqa: E402
+from UDFASegmentationLib.InputFacts import dicomFacts  # noqa: E402
 
 pytestmark = pytest.mark.slicer
 
@@ -99,26 +97,3 @@ def test_without_a_dicom_database_nothing_is_known(scene, monkeypatch):
     node = volumeNode()
     node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
     assert dicomFacts(node) == DicomFacts()
-
-
-def test_the_frame_of_a_real_sequence_browser_is_found(scene):
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
-    for frame in range(3):
-        node = slicer.vtkMRMLScalarVolumeNode()
-        image = vtk.vtkImageData()
-        image.SetDimensions(2, 2, 2)
-        image.AllocateScalars(vtk.VTK_SHORT, 1)
-        node.SetAndObserveImageData(image)
-        sequence.SetDataNodeAtValue(node, str(frame))
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    browser.SetSelectedItemNumber(1)
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    proxy = browser.GetProxyNode(sequence)
-    assert framePosition(proxy) == (1, 3)
-    assert framePosition(volumeNode()) == (0, 1)
-
-
-def test_a_slicer_without_sequences_has_single_volumes(scene, monkeypatch):
-    monkeypatch.setattr(slicer, "modules", SimpleNamespace())
-    assert framePosition(volumeNode()) == (0, 1)

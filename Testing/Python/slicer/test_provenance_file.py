@@ -44,6 +44,7 @@ def test_the_document_tells_model_run_versions_and_segments(node):
     assert document["run"] == {
         "device": "cpu, float32, batches of 4",
         "seconds": 1.2,
+        "frame": None,
         "labels_not_found": ["spleen"],
         "notes": ["No air was found."],
     }

@@ -162,6 +162,7 @@ def test_the_proxy_volume_of_a_sequence_is_segmented_like_any_other():
     assert model.engine.volume is not None
     assert (model.engine.volume.array == 100).all()
     np.testing.assert_array_equal(read_with_slicer(node, proxy), labelmap)
+    assert node.GetAttribute("UDFA.Frame") == "2/2"
 
 
 def test_the_segmenter_of_the_core_is_an_engine():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import slicer
@@ -57,6 +59,43 @@ def test_extra_signal_arguments_are_dropped_and_disconnecting_works(qt):
     assert calls == [1]
     with pytest.raises(RuntimeError, match="not connected"):
         button.disconnect("clicked(bool)", slot)
+
+
+def test_only_functions_and_methods_are_spared_extra_arguments(qt):
+    """A partial gets them all in PythonQt, and fails if it does not take them."""
+    calls = []
+    button = qt.QPushButton()
+    button.connect("clicked(bool)", functools.partial(lambda *arguments: calls.append(arguments), "first"))
+    button.click()
+    assert calls == [("first", False)]
+
+
+def test_connecting_all_bound_widgets_at_once_gives_no_tag_to_disconnect_them(scene, qt):
+    """So it is in Slicer 5.8 to 5.12, which is why the panel connects them by name."""
+    from types import SimpleNamespace
+
+    from UDFASegmentationLib.ParameterNode import UDFASegmentationParameterNode
+
+    wrapper = UDFASegmentationParameterNode(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
+    box = qt.QCheckBox()
+    box.setProperty("SlicerParameterName", "uncertainty")
+    assert wrapper.connectGui(SimpleNamespace(box=box)) is None
+    tag = wrapper.connectParametersToGui({"uncertainty": box})
+    before = box.connectionCount()
+    wrapper.disconnectGui(tag)
+    assert box.connectionCount() == before - 1
+
+
+def test_the_wrapper_keeps_what_it_has_read_until_the_node_says_that_it_is_modified(scene):
+    from UDFASegmentationLib.ParameterNode import UDFASegmentationParameterNode
+
+    node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    wrapper = UDFASegmentationParameterNode(node)
+    before = node.StartModify()
+    node.SetParameter("modelName", "abdomen-ct-mini")
+    assert wrapper.modelName == ""
+    node.EndModify(before)
+    assert wrapper.modelName == "abdomen-ct-mini"
 
 
 def test_classes_that_no_test_needs_do_not_exist(qt):

@@ -42,7 +42,7 @@ def test_labelmaps_are_neither_preselected_nor_offered(opened):
         np.ones((3, 3, 3), np.uint8), name="labels", nodeClassName="vtkMRMLLabelMapVolumeNode"
     )
     slicer.util.setSliceViewerLayers(background=node)
-    opened.panel.preselectVolume()
+    opened.panel.parameters.preselectVolume()
     assert opened.ui.inputSelector.currentNode() is None
     assert opened.ui.inputSelector.nodeCount() == 0
 

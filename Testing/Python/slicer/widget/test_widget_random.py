@@ -53,7 +53,8 @@ class User(RuleBasedStateMachine):
         """Observers on the scene and connections of the buttons: these never depend on what was done."""
         panel, ui = self.user.panel, self.user.ui
         widgets = (ui.segmentButton, ui.cancelButton, ui.inputSelector, ui.modelSelector, ui.labelList, ui.exportButton)
-        return len(panel.Observations) + sum(widget.connectionCount() for widget in widgets)
+        observations = [*panel.Observations, *panel.parameters.Observations]
+        return len(observations) + sum(widget.connectionCount() for widget in widgets)
 
     @rule()
     def load_a_volume(self):
@@ -287,7 +288,8 @@ class User(RuleBasedStateMachine):
         self.user.settle()
         panel = self.user.panel
         self.user.close()
-        assert (panel.Observations, panel.result.Observations, panel.inspection.Observations) == ([], [], [])
+        watchers = (panel, panel.parameters, panel.result, panel.inspection)
+        assert [watcher.Observations for watcher in watchers] == [[], [], [], []]
 
 
 @pytest.mark.usefixtures("_doubles", "models")

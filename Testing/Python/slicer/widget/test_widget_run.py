@@ -221,6 +221,7 @@ def test_quitting_during_a_run_ends_it_without_a_result(scene, volume, opened, f
     slicer.app.processEvents()
     assert segmentations(scene) == []
     assert panel.Observations == []
+    assert panel.parameters.Observations == []
     assert panel.result.Observations == []
     assert panel.inspection.Observations == []
 

@@ -101,7 +101,7 @@ def test_entering_and_leaving_many_times_leaves_no_observer_behind(scene, volume
 
     def observers():
         panel = opened.panel
-        return [len(mixin.Observations) for mixin in (panel, panel.result, panel.inspection)] + [
+        return [len(mixin.Observations) for mixin in (panel, panel.parameters, panel.result, panel.inspection)] + [
             opened.ui.inputSelector.connectionCount(),
             opened.ui.segmentButton.connectionCount(),
         ]
@@ -113,8 +113,8 @@ def test_entering_and_leaving_many_times_leaves_no_observer_behind(scene, volume
     assert observers() == before
     for _ in range(3):
         scene.Clear(False)
-    assert observers()[0] == before[0]
-    assert observers()[3:] == before[3:]
+    assert observers()[:2] == before[:2]
+    assert observers()[4:] == before[4:]
 
 
 def test_after_cleanup_nothing_listens_any_more(scene, volume, opened):
@@ -123,7 +123,8 @@ def test_after_cleanup_nothing_listens_any_more(scene, volume, opened):
     opened.settle()
     panel = opened.panel
     opened.widget.cleanup()
-    assert (panel.Observations, panel.result.Observations, panel.inspection.Observations) == ([], [], [])
+    watchers = (panel, panel.parameters, panel.result, panel.inspection)
+    assert [watcher.Observations for watcher in watchers] == [[], [], [], []]
     assert not panel.shortcuts.installed
     assert not panel._run._timer.isActive()
     # Scene and nodes go on changing; nothing of the panel may react.

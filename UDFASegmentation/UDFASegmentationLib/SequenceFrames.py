@@ -1,0 +1,89 @@
+"""Volumes that show one frame of a sequence: which frame it is, and its voxels after the browser has moved on.
+
+The volume that a sequence browser shows (its proxy) is one node whose voxels change; the frames stay in the sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a sequence.
+
+    Attributes:
+        index: From 0.
+        count: Frames in the sequence.
+        value: The frame's index value with its name, such as "phase end-systole"; empty if it is just a number.
+    """
+
+    index: int
+    count: int
+    value: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people read, counted from 1: "frame 2 of 20, phase end-systole"."""
+        title = f"frame {self.index + 1} of {self.count}"
+        return f"{title}, {self.value}" if self.value else title
+
+
+def currentFrame(volumeNode: Any, sequencesLogic: Any = None) -> Optional[Frame]:
+    """Return which frame a volume shows; None outside of a sequence.
+
+    Args:
+        volumeNode: The volume.
+        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
+    """
+    browser = _browser(volumeNode, sequencesLogic)
+    if browser is None:
+        return None
+    index, sequence = max(0, browser.GetSelectedItemNumber()), browser.GetSequenceNode(volumeNode)
+    value = ""
+    if sequence is not None and index < sequence.GetNumberOfDataNodes():
+        value = sequence.GetNthIndexValue(index) or ""
+        name = sequence.GetIndexName() or ""
+        value = "" if _isNumber(value) else f"{name} {value}".strip()
+    return Frame(index, max(1, browser.GetNumberOfItems()), value)
+
+
+def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = None) -> Any:
+    """Return a volume node with the voxels and the grid of a frame.
+
+    Args:
+        volumeNode: The volume that showed the frame.
+        frame: The frame; None for a volume outside of sequences.
+        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
+
+    Returns:
+        `volumeNode` itself while it shows the frame, or when the sequence is gone; else the sequence's own node, which
+        is not in the scene and under no transform.
+    """
+    browser = None if frame is None else _browser(volumeNode, sequencesLogic)
+    if browser is None or frame is None or browser.GetSelectedItemNumber() == frame.index:
+        return volumeNode
+    sequence = browser.GetSequenceNode(volumeNode)
+    node = None if sequence is None else sequence.GetNthDataNode(frame.index)
+    return volumeNode if node is None or node.GetImageData() is None else node
+
+
+def _browser(volumeNode: Any, sequencesLogic: Any) -> Optional[Any]:
+    """The first sequence browser that shows a volume; None where there is none, or no Sequences module."""
+    if sequencesLogic is None:
+        import slicer
+
+        module = getattr(slicer.modules, "sequences", None)
+        if module is None:
+            return None
+        sequencesLogic = module.logic()
+    return sequencesLogic.GetFirstBrowserNodeForProxyNode(volumeNode)
+
+
+def _isNumber(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
