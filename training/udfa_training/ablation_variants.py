@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def plain_unet(num_classes: int, parameters: int) -> nn.Module:
         features = (width, width, 2 * width, 4 * width, 8 * width, width)
         return BasicUNet(spatial_dims=2, in_channels=IMAGE_CHANNELS, out_channels=num_classes, features=features)  # type: ignore[no-any-return]
 
-    return _nearest(build, range(4, 97, 2), parameters, "meta")
+    with torch.device("meta"):
+        guess = 2 * round(16 * math.sqrt(parameters / total_parameters(build(32))))
+    return _nearest(build, range(max(4, guess - 4), guess + 5, 2), parameters, "meta")
 
 
 def swin_unetr(num_classes: int, parameters: int) -> nn.Module:
