@@ -255,6 +255,7 @@ def _write_descriptions(data: SourceData, rows: list[dict[str, Any]], folder: Pa
         "modality": data.modality,
         "licence": data.licence,
         "notes": list(data.notes),
+        "split": dict(data.split),
         "labels": list(data.labels),
         "cases": rows,
     }

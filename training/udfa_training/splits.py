@@ -10,7 +10,7 @@ from typing import Optional
 import numpy as np
 
 from udfa.errors import InvalidInputError
-from udfa_training.readers.source import SourceCase, SourceData
+from udfa_training.readers.source import Fact, SourceCase, SourceData
 
 TRANSUNET = {
     "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
@@ -78,7 +78,10 @@ def split_cases(data: SourceData, choice: SplitChoice) -> SourceData:
         cases = _with_folds(cases, choice)
     elif choice.fold is not None:
         raise InvalidInputError("A fold to validate on needs the number of folds: --folds 5 --fold 0.")
-    return replace(data, cases=tuple(cases))
+    record: dict[str, Fact] = dict(data.split) if choice.name == "folders" and data.split else {"list": choice.name}
+    if choice.folds:
+        record |= {"folds": choice.folds, "seed": choice.seed}
+    return replace(data, cases=tuple(cases), split=record)
 
 
 def _by_list(data: SourceData, name: str) -> list[SourceCase]:

@@ -23,7 +23,7 @@ def read_nnunet(source: Path, options: ReaderOptions) -> SourceData:
     """Describe an nnU-Net raw data set with one channel.
 
     The patient of a case is the first group of `options.patient_pattern`; without a pattern, or where it does not
-    match, the whole case name. Splits, patients and facts of a folder that this package prepared are kept.
+    match, the whole case name. Splits, folds, patients and facts of a folder that this package prepared are kept.
 
     Raises:
         InvalidInputError: dataset.json is unusable: several channels, regions, an ignore label, no labels.
@@ -127,6 +127,7 @@ def _as_prepared(data: SourceData, source: Path, options: ReaderOptions) -> Sour
             split=known[case.name]["split"],
             spacing_known=known[case.name].get("spacing_known", True),
             facts=known[case.name].get("facts", {}),
+            fold=known[case.name].get("fold"),
         )
         if case.name in known
         else case
@@ -138,6 +139,7 @@ def _as_prepared(data: SourceData, source: Path, options: ReaderOptions) -> Sour
         kind=manifest.get("kind", data.kind),
         licence=options.licence or manifest["licence"],
         notes=tuple(manifest.get("notes", ())),
+        split=manifest.get("split", {}),
         cases=tuple(cases),
     )
 

@@ -69,6 +69,8 @@ class SourceData:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """What is wrong with the files, apart from their contents."""
+    split: Mapping[str, Fact] = field(default_factory=dict)
+    """How the cases were split, for the manifest."""
     largest: Optional[str] = None
     """Label that must have the most voxels; otherwise the label order is not the one assumed."""
 
