@@ -15,7 +15,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from udfa.config import ModelConfig, NetworkConfig, PreprocessingConfig  # noqa:
 from udfa.devices import make_plan  # noqa: E402
 from udfa.geometry import Volume  # noqa: E402
 from udfa.inference import Segmenter  # noqa: E402
+
+MEASUREMENTS = ("forward", "parts", "volumes", "training", "memory")
 
 
 def noise(batch: int, size: int, device: str) -> torch.Tensor:
@@ -91,7 +93,9 @@ def measure_training(options: argparse.Namespace, networks: dict[str, Any]) -> l
     return rows
 
 
-def measure_volumes(options: argparse.Namespace, networks: dict[str, Any], config: NetworkConfig) -> list[dict]:
+def measure_volumes(
+    options: argparse.Namespace, networks: dict[str, Any], config: NetworkConfig
+) -> list[dict[str, Any]]:
     """Seconds for whole volumes of several depths through the product's inference, first size."""
     size, dtype = options.sizes[0], options.dtypes[-1]
     preprocessing = PreprocessingConfig(
@@ -159,6 +163,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         for name, network in networks.items()
     }
+    measurements: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "forward": partial(measure_forward, options, networks),
+        "parts": partial(measure_parts, options, networks),
+        "volumes": partial(measure_volumes, options, networks, config),
+        "training": partial(measure_training, options, networks),
+        "memory": partial(measure_memory, options),
+    }
     return {
         "device": options.device,
         "machine": device_name(options.device),
@@ -168,11 +179,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "repeats": options.repeats,
         "backbone": options.backbone,
         "networks": sizes,
-        "forward": measure_forward(options, networks),
-        "parts": measure_parts(options, networks),
-        "volumes": measure_volumes(options, networks, config),
-        "training": measure_training(options, networks),
-        "memory": [] if options.no_memory else measure_memory(options),
+        "size": options.sizes[0],
+        **{name: action() for name, action in measurements.items() if name in options.measure},
     }
 
 
@@ -197,7 +205,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     parser.add_argument("--backbone", default="mini")
     parser.add_argument("--classes", type=int, default=14)
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which needs new processes")
+    parser.add_argument("--measure", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="tables to make")
     parser.add_argument("--memory-of", choices=NETWORKS, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

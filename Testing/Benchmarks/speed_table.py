@@ -26,17 +26,15 @@ def report(figures: dict[str, Any]) -> str:
         f"{figures['machine']} ({figures['device']}), {figures['threads']} thread(s), torch {figures['torch']}, "
         f"backbone {figures['backbone']}; {seconds}, median (p10-p90) of {figures['repeats']} interleaved repeats."
     )
-    parts = [
-        head,
-        network_table(figures),
-        forward_table(figures),
-        parts_table(figures),
-        volume_table(figures),
-        training_table(figures),
-    ]
-    if figures["memory"]:
-        parts.append(memory_table(figures))
-    return "\n\n".join(parts) + "\n"
+    tables = {
+        "forward": forward_table,
+        "parts": parts_table,
+        "volumes": volume_table,
+        "training": training_table,
+        "memory": memory_table,
+    }
+    measured = [make(figures) for name, make in tables.items() if figures.get(name)]
+    return "\n\n".join([head, network_table(figures), *measured]) + "\n"
 
 
 def network_table(figures: dict[str, Any]) -> str:
@@ -45,8 +43,8 @@ def network_table(figures: dict[str, Any]) -> str:
         [name, f"{facts['parameters'] / 1e6:.2f} M", f"{facts['gigaflops']:.1f}"]
         for name, facts in figures["networks"].items()
     ]
-    size = figures["forward"][0]["size"]
-    return "Networks\n\n" + _table(["network", "weights", f"GFLOP per slice at S = {size}"], rows)
+    head = ["network", "weights", f"GFLOP per slice at S = {figures['size']}"]
+    return "Networks\n\n" + _table(head, rows)
 
 
 def forward_table(figures: dict[str, Any]) -> str:

@@ -81,8 +81,11 @@ def test_training_needs_memory_beyond_inference(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_command_measures_and_writes_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "NETWORKS", ("U-DFA", "bare ViT", "U-Net, trainable part"))
+    measured = ["forward", "parts", "volumes", "training"]
     arguments = ["--output", str(tmp_path), "--sizes", "32", "--batches", "1", "--slices", "1", "--repeats", "1"]
-    assert speed.main([*arguments, "--device", "cpu", "--dtypes", "fp32", "--classes", "4", "--no-memory"]) == 0
+    assert (
+        speed.main([*arguments, "--device", "cpu", "--dtypes", "fp32", "--classes", "4", "--measure", *measured]) == 0
+    )
     figures = json.loads((tmp_path / "speed.json").read_text())
     itself = [row["udfa_ratio"]["median"] for row in figures["forward"] if row["network"] == "U-DFA"]
     assert itself == [1.0]
@@ -90,6 +93,7 @@ def test_the_command_measures_and_writes_both_files(tmp_path: Path, monkeypatch:
     text = (tmp_path / "speed.md").read_text()
     for title in ("Networks", "Forward pass", "Where the time goes", "Whole volumes", "Training step"):
         assert title in text
+    assert "Peak memory" not in text
 
 
 def test_the_clock_of_the_processor_is_refused_for_a_gpu() -> None:
