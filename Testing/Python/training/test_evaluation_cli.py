@@ -189,7 +189,7 @@ def test_labels_and_cases_can_be_chosen(shifted: Path, prepared: Path, tmp_path:
     assert evaluate("--predictions", shifted, "--data", prepared, "--output", output, *arguments) == 0
     record = read_json(output)
     assert {name: list(organs) for name, organs in record["cases"].items()} == {"a": ["spleen", "liver"]}
-    assert record["left_out"] == ["gallbladder: not chosen"]
+    assert record["left_out"] == ["not chosen: gallbladder"]
 
 
 def relabelled(prepared: Path, *names: str) -> None:
@@ -206,8 +206,8 @@ def test_labels_of_checkpoint_and_data_are_matched_by_name(
     assert evaluate("--checkpoint", checkpoint, "--data", prepared, "--output", output) == 0
     record = read_json(output)
     assert record["labels"] == ["spleen", "liver"]
-    assert record["left_out"] == ["aorta: not in untrained", "gallbladder: not in the data"]
-    assert "Not evaluated: aorta: not in untrained; gallbladder: not in the data." in capsys.readouterr().out
+    assert record["left_out"] == ["not in untrained: aorta", "not in the data: gallbladder"]
+    assert "Labels left out: not in untrained: aorta; not in the data: gallbladder." in capsys.readouterr().out
     volume = read_volume(open_prepared(prepared).cases[2].label).array
     assert record["cases"]["c"]["liver"]["reference_voxels"] == np.count_nonzero(volume == 3)
 

@@ -52,19 +52,19 @@ def test_labels_are_matched_by_name_in_the_order_of_the_data() -> None:
 
 
 def test_labels_that_one_side_lacks_are_left_out_and_named() -> None:
-    table = match_labels(("liver", "spleen", "aorta"), sources(("spleen", "heart"), ("aorta", "spleen")))
+    table = match_labels(("liver", "spleen", "kidney", "aorta"), sources(("spleen", "heart"), ("aorta", "spleen")))
     assert (table.names, table.reference_values) == (("spleen",), (2,))
     assert table.left_out == (
-        "liver: not in model1, model2",
-        "aorta: not in model1",
-        "heart: not in the data",
+        "not in model1, model2: liver, kidney",
+        "not in model1: aorta",
+        "not in the data: heart",
     )
 
 
 def test_chosen_labels_keep_the_users_order() -> None:
     table = match_labels(("liver", "spleen", "aorta"), sources(("liver", "spleen", "aorta")), ["aorta", "liver"])
     assert (table.names, table.reference_values) == (("aorta", "liver"), (3, 1))
-    assert table.left_out == ("spleen: not chosen",)
+    assert table.left_out == ("not chosen: spleen",)
 
 
 @pytest.mark.parametrize(

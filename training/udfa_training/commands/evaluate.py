@@ -21,7 +21,18 @@ PROTOCOL_NAMES = ("standard", "transunet")
 
 DEFAULTS = {"split": "val", "protocol": "standard", "tolerance": 2.0, "seed": 0, "device": "auto"}
 
-OPTION_NAMES = ("checkpoint", "predictions", "data", "against", "fold", "cases", "labels", "unknown_spacing", "output")
+OPTION_NAMES = (
+    "checkpoint",
+    "predictions",
+    "data",
+    "against",
+    "fold",
+    "cases",
+    "labels",
+    "unknown_spacing",
+    "backbone_weights",
+    "output",
+)
 """Options without a default, as the parsed namespace names them, in the order of the recorded command."""
 
 
@@ -45,6 +56,7 @@ def add_to(commands: Any) -> None:
     add("--unknown-spacing", action="store_true", help="the spacing in the headers means nothing: measure in voxels")
     add("--seed", type=int, help="seed of the bootstrap (default: 0)")
     add("--device", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add("--backbone-weights", type=Path, metavar="FILE", help="local file with the DINOv2 weights")
     add("--output", type=Path, help="new folder for JSON, CSV, tables and pictures; or a .json file for JSON alone")
     parser.set_defaults(run=run, **DEFAULTS)
 
@@ -57,7 +69,6 @@ def run(options: argparse.Namespace) -> None:
     from udfa_training.evaluation.protocols import PROTOCOLS
     from udfa_training.evaluation.record import Evaluation
     from udfa_training.evaluation.run import Rules, spacing_is_known
-    from udfa_training.evaluation.sources import open_source
     from udfa_training.evaluation.statistics import Bootstrap
 
     if options.output is not None:
@@ -66,9 +77,7 @@ def run(options: argparse.Namespace) -> None:
         raise InvalidInputError(f"--tolerance is {options.tolerance}, but must not be negative.")
     data = open_prepared(options.data, options.fold)
     cases = chosen_cases(data, options)
-    paths = located(options)
-    sources = [open_source(path, options.device, data.labels, cases) for path in paths]
-    name_apart(sources, paths)
+    sources = opened(options, data, cases)
     protocol = PROTOCOLS[options.protocol]
     labels = match_labels(data.labels, sources, options.labels, protocol.preferred_labels)
     rules = Rules(protocol, options.tolerance, spacing_is_known(cases) and not options.unknown_spacing)
@@ -111,6 +120,21 @@ def located(options: argparse.Namespace) -> list[Path]:
         second = Path(options.against)
         paths.append(second if second.is_dir() else resolve_model(options.against))
     return paths
+
+
+def opened(options: argparse.Namespace, data: PreparedData, cases: Sequence[CaseEntry]) -> list[PredictionSource]:
+    """Return the one or two sources of predictions, with names that differ."""
+    from udfa_training.evaluation.sources import CheckpointSource, FolderSource
+
+    paths = located(options)
+    sources: list[PredictionSource] = [
+        FolderSource(path, data.labels, cases)
+        if path.is_dir()
+        else CheckpointSource(path, options.device, options.backbone_weights)
+        for path in paths
+    ]
+    name_apart(sources, paths)
+    return sources
 
 
 def name_apart(sources: Sequence[PredictionSource], paths: Sequence[Path]) -> None:

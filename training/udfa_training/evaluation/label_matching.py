@@ -18,7 +18,7 @@ class LabelTable:
     """In the order of the tables."""
     reference_values: tuple[int, ...]
     left_out: tuple[str, ...]
-    """Plain words on labels that are not evaluated; empty when all are."""
+    """Labels that are not evaluated, by reason: "reason: label, label"; empty when all are."""
 
 
 def match_labels(
@@ -48,17 +48,27 @@ def match_labels(
         raise InvalidInputError(f"No label {', '.join(map(repr, unknown))} to compare. There are: {', '.join(shared)}.")
     if len(set(chosen)) < len(chosen):
         raise InvalidInputError(f"A label is named twice: {', '.join(chosen)}.")
-    left_out = [*_one_sided(data_labels, sources), *(f"{name}: not chosen" for name in shared if name not in chosen)]
+    reasons = _one_sided(data_labels, sources)
+    not_chosen = "not chosen" if wanted else "not of this protocol"
+    reasons += [(not_chosen, name) for name in shared if name not in chosen]
     values = tuple(data_labels.index(name) + 1 for name in chosen)
-    return LabelTable(tuple(chosen), values, tuple(left_out))
+    return LabelTable(tuple(chosen), values, _grouped(reasons))
 
 
-def _one_sided(data_labels: Sequence[str], sources: Sequence[PredictionSource]) -> list[str]:
-    """Labels that the data or a source lacks, with the reason."""
-    remarks = []
+def _one_sided(data_labels: Sequence[str], sources: Sequence[PredictionSource]) -> list[tuple[str, str]]:
+    """Labels that the data or a source lacks: (reason, label)."""
+    reasons = []
     for name in data_labels:
         lacking = [source.name for source in sources if name not in source.values]
         if lacking:
-            remarks.append(f"{name}: not in {', '.join(lacking)}")
+            reasons.append((f"not in {', '.join(lacking)}", name))
     predicted = dict.fromkeys(name for source in sources for name in source.values)
-    return remarks + [f"{name}: not in the data" for name in predicted if name not in data_labels]
+    return reasons + [("not in the data", name) for name in predicted if name not in data_labels]
+
+
+def _grouped(reasons: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """(reason, label) pairs -> "reason: label, label"."""
+    groups: dict[str, list[str]] = {}
+    for reason, name in reasons:
+        groups.setdefault(reason, []).append(name)
+    return tuple(f"{reason}: {', '.join(names)}" for reason, names in groups.items())

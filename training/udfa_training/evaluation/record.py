@@ -95,7 +95,7 @@ class Evaluation:
             notes.append(f"NSD at {rules.tolerance:g} {unit}.")
         notes.append(self._interval_note())
         if self.labels.left_out:
-            notes.append("Not evaluated: " + "; ".join(self.labels.left_out) + ".")
+            notes.append(f"Labels left out: {'; '.join(self.labels.left_out)}.")
         return notes
 
     def _interval_note(self) -> str:

@@ -81,10 +81,16 @@ class NetworkSource:
 
 
 class CheckpointSource(NetworkSource):
-    """Predictions of a checkpoint file."""
+    """Predictions of a checkpoint file.
 
-    def __init__(self, path: Path, device: str = "auto") -> None:
-        checkpoint = load_checkpoint(path)
+    Args:
+        path: The file.
+        device: Where to run, as in `make_plan`.
+        backbone_weights: Local file with the DINOv2 weights; None takes them from the cache or the hub.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", backbone_weights: Optional[Path] = None) -> None:
+        checkpoint = load_checkpoint(path, backbone_weights)
         super().__init__(checkpoint.network, checkpoint.info.config, make_plan(device), checkpoint.info.name)
         self._info = checkpoint.info
 
@@ -147,11 +153,6 @@ class FolderSource:
     def facts(self) -> dict[str, Any]:
         """Return the folder's name and the labels it was read with."""
         return {"kind": "folder", "name": self.name, "labels": dict(self.values)}
-
-
-def open_source(path: Path, device: str, data_labels: Sequence[str], cases: Sequence[CaseEntry]) -> PredictionSource:
-    """Return the source that a path stands for: a folder of labelmaps, or a checkpoint file."""
-    return FolderSource(path, data_labels, cases) if path.is_dir() else CheckpointSource(path, device)
 
 
 def _described_labels(path: Path) -> dict[str, int]:
