@@ -13,8 +13,9 @@ COMMANDS = (prepare, pretrain, fit, evaluate, ablate)
 """Modules of the subcommands, in the order of the help."""
 
 EXAMPLES = """examples:
-  udfa-train prepare ../shared/data/btcv data/btcv --validation btcv0010 btcv0027 btcv0037
-  udfa-train prepare ../shared/data/acdc data/acdc --modality MR
+  udfa-train prepare synapse ../shared/data/btcv data/btcv --validation btcv0010 btcv0027 btcv0037
+  udfa-train prepare acdc ../shared/data/acdc data/acdc
+  udfa-train prepare nnunet nnUNet_raw/Dataset042_Ward data/ward --folds 5 --fold 0
   udfa-train fit --config training/configs/abdomen-ct-mini-pretrain.yaml
   udfa-train fit --config training/configs/abdomen-ct-mini.yaml --steps 2000 --seed 1
   udfa-train evaluate --checkpoint runs/abdomen/model.safetensors --data data/btcv --split val
