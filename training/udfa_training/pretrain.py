@@ -15,6 +15,7 @@ from tqdm import tqdm
 from udfa.config import PreprocessingConfig, to_dict
 from udfa.errors import InvalidInputError
 from udfa.geometry import canonical_orientation, reorient
+from udfa.models import resolve_model
 from udfa.networks.backbone import FrozenBackbone
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid
 from udfa.volume_io import read_volume
@@ -68,7 +69,7 @@ def pretrain(config: PretrainConfig, stop_after: int | None = None) -> Path:
     torch.manual_seed(config.budget.seed)
     backbone = FrozenBackbone("mini")
     if config.init is not None:
-        load_backbone(backbone, Path(config.init))
+        load_backbone(backbone, resolve_model(config.init))
     found = [volumes(source) for source in config.sources]
     dataset = make_dataset(config, found)
     objective = MaskedImages(backbone, config.masked_share, config.mask_side)

@@ -30,7 +30,7 @@ class PretrainConfig:
     output: str
     """Folder for the run: state, log and `backbone.safetensors`."""
     init: Optional[str] = None
-    """Backbone file, or checkpoint with a `mini` backbone, to start from; None starts from random weights."""
+    """Backbone file, or file or name of a checkpoint with a `mini` backbone, to start from; None: random weights."""
     masked_share: float = 0.6
     """Share of the tokens that are masked."""
     mask_side: int = 2
