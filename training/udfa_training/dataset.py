@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from udfa.preprocessing import intensity_rule, network_slices, plane_grid
 from udfa.volume_io import read_volume
 from udfa_training.augment import Augmentation
 from udfa_training.manifest import MANIFEST as MANIFEST
+from udfa_training.manifest import read_json
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def open_prepared(folder: Path, fold: Optional[int] = None) -> PreparedData:
     path = folder / MANIFEST
     if not path.is_file():
         raise InvalidInputError(f"{folder} is no prepared data set: it has no {MANIFEST}. Run 'udfa-train prepare'.")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = read_json(path)
     if "cases" not in manifest:
         raise InvalidInputError(f"{path} lists no cases: run 'udfa-train prepare' on {folder} first.")
     cases = tuple(_case_entry(folder, entry) for entry in manifest["cases"])

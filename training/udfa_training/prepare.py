@@ -21,7 +21,7 @@ from udfa.volume_io import write_array
 from udfa_training.label_names import select_names
 from udfa_training.manifest import MANIFEST
 from udfa_training.readers.pairs import read_pairs
-from udfa_training.readers.source import CaseVolumes, ReaderOptions, SourceCase, SourceData
+from udfa_training.readers.source import CaseVolumes, ReaderOptions, SourceCase, SourceData, same_place
 from udfa_training.splits import SplitChoice, split_cases
 
 INTEGER_TOLERANCE = 1e-2
@@ -141,10 +141,7 @@ def _check_case(case: SourceCase, data: SourceData) -> _Checked:
     image, label = volumes.image, volumes.label
     if image.array.shape != label.array.shape:
         raise InvalidInputError(f"image has shape {image.array.shape}, label {label.array.shape}.")
-    same_place = np.allclose(image.direction, label.direction, atol=1e-3) and np.allclose(
-        [*image.spacing_mm, *image.origin_mm], [*label.spacing_mm, *label.origin_mm], atol=1e-2
-    )
-    if not same_place:
+    if not same_place(image, label):
         raise InvalidInputError("image and label lie at different places (spacing, origin or direction differ).")
     if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
         raise InvalidInputError("the image has voxels that are infinite or no numbers. Replace them.")

@@ -43,6 +43,12 @@ same patients.
 
 SPLIT_NAMES = ("folders", "none", *SPLITS)
 
+LISTED_KIND = {"transunet": "synapse", "acdc": "acdc", "acdc-npz": "acdc"}
+"""Whose patients the lists name."""
+
+OWN_FORMAT_KINDS = ("nnunet", "pairs")
+"""Kinds that may hold any data set; their patients are taken for those of the lists by their numbers."""
+
 
 @dataclass(frozen=True)
 class SplitChoice:
@@ -64,7 +70,7 @@ def split_cases(data: SourceData, choice: SplitChoice) -> SourceData:
     """Return the data with every case in its split; all cases of a patient stay together.
 
     Raises:
-        InvalidInputError: Patients are in none of the lists, unknown, in two splits, or the choice contradicts itself.
+        InvalidInputError: Patients are in none of the lists, unknown, or the choice contradicts itself.
     """
     if choice.name == "none":
         cases = [replace(case, split="train") for case in data.cases]
@@ -72,7 +78,7 @@ def split_cases(data: SourceData, choice: SplitChoice) -> SourceData:
         cases = list(data.cases)
     else:
         cases = _by_list(data, choice.name)
-    _check_one_side(cases)
+    problems = _on_two_sides(cases)
     cases = _held_out(cases, choice, data.name)
     if choice.folds:
         cases = _with_folds(cases, choice)
@@ -81,10 +87,14 @@ def split_cases(data: SourceData, choice: SplitChoice) -> SourceData:
     record: dict[str, Fact] = dict(data.split) if choice.name == "folders" and data.split else {"list": choice.name}
     if choice.folds:
         record |= {"folds": choice.folds, "seed": choice.seed}
-    return replace(data, cases=tuple(cases), split=record)
+    return replace(data, cases=tuple(cases), split=record, problems=(*data.problems, *problems))
 
 
 def _by_list(data: SourceData, name: str) -> list[SourceCase]:
+    """Return the cases in the splits of a published list, by the numbers of their patients."""
+    kind = data.kind.split()[0]
+    if kind not in (LISTED_KIND[name], *OWN_FORMAT_KINDS):
+        raise InvalidInputError(f"Split '{name}' lists patients of {LISTED_KIND[name]}, but the data are {kind}.")
     split_of = {number: split for split, numbers in SPLITS[name].items() for number in numbers}
     numbers = {case.patient: _number(case.patient) for case in data.cases}
     unknown = sorted(patient for patient, number in numbers.items() if number not in split_of)
@@ -102,16 +112,16 @@ def _number(patient: str) -> int:
     return int(match[1]) if match else -1
 
 
-def _check_one_side(cases: Iterable[SourceCase]) -> None:
+def _on_two_sides(cases: Iterable[SourceCase]) -> list[str]:
+    """What is wrong if cases of one patient are in several splits."""
     splits: dict[str, set[str]] = {}
     for case in cases:
         splits.setdefault(case.patient, set()).add(case.split)
-    shared = sorted(patient for patient, sides in splits.items() if len(sides) > 1)
-    if shared:
-        sides = sorted(set().union(*(splits[patient] for patient in shared)))
-        raise InvalidInputError(
-            f"Patients {shared} are both in {'/ and in '.join(sides)}/. Move all their cases to one of them."
-        )
+    return [
+        f"Patient {patient} is in {' and in '.join(sorted(sides))}. Move all cases of a patient to one of them."
+        for patient, sides in sorted(splits.items())
+        if len(sides) > 1
+    ]
 
 
 def _held_out(cases: list[SourceCase], choice: SplitChoice, name: str) -> list[SourceCase]:

@@ -110,18 +110,24 @@ def test_all_frames_of_a_patient_stay_on_one_side(source: Path) -> None:
     assert splits == {"p1_frame01": "val", "p1_frame12": "val", "p2_frame01": "train"}
 
 
-def test_a_patient_in_train_and_in_val_is_refused(source: Path) -> None:
+def test_a_patient_in_train_and_in_val_is_refused(source: Path, tmp_path: Path) -> None:
     for part, name in (("train", "a"), ("train", "b"), ("val", "c")):
         (source / part).mkdir(exist_ok=True)
         for kind in ("image", "label"):
             (source / f"{name}_{kind}.nii.gz").rename(source / part / f"{name.replace('c', 'a_2')}_{kind}.nii.gz")
-    with pytest.raises(InvalidInputError, match=r"\['a'\] are both in train/ and in val/"):
-        find_pairs(source)
+    with pytest.raises(InvalidInputError, match="Patient a is in train and in val"):
+        prepare(find_pairs(source), tmp_path / "out")
 
 
 def test_a_prepared_folder_with_a_lost_file_names_it(prepared: Path) -> None:
     (prepared / "labelsTr" / "b.nii.gz").unlink()
     with pytest.raises(InvalidInputError, match="1 files of the manifest are missing: .*b.nii.gz"):
+        open_prepared(prepared)
+
+
+def test_a_damaged_manifest_is_named(prepared: Path) -> None:
+    (prepared / "manifest.json").write_text('{"name": ')
+    with pytest.raises(InvalidInputError, match="manifest.json is no valid JSON"):
         open_prepared(prepared)
 
 

@@ -21,10 +21,10 @@ def tiny() -> CaseVolumes:
     return CaseVolumes(plain_volume(np.zeros((2, 3, 3), np.int16)), plain_volume(np.zeros((2, 3, 3), np.uint8)))
 
 
-def made(*patients: str, frames: int = 1, split: str = "train") -> SourceData:
+def made(*patients: str, frames: int = 1, split: str = "train", kind: str = "pairs") -> SourceData:
     """A data set of these patients, with so many frames each."""
     cases = [SourceCase(f"{p}_f{frame}", p, split, tiny) for p in patients for frame in range(frames)]
-    return SourceData("made", "made", {1: "liver"}, ("liver",), "none", "CT", tuple(cases))
+    return SourceData("made", kind, {1: "liver"}, ("liver",), "none", "CT", tuple(cases))
 
 
 def splits_of(data: SourceData) -> dict[str, str]:
@@ -61,6 +61,11 @@ def test_the_two_acdc_lists_differ() -> None:
 def test_patients_that_no_list_knows_are_named() -> None:
     with pytest.raises(InvalidInputError, match=r"Patients \['patient101', 'x'\] are in none of the lists of .*acdc"):
         split_cases(made("patient100", "patient101", "x"), SplitChoice("acdc"))
+
+
+def test_a_list_of_another_data_set_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="'acdc' lists patients of acdc, but the data are sunnybrook"):
+        split_cases(made("SC-N-02", kind="sunnybrook (PNG)"), SplitChoice("acdc"))
 
 
 def test_none_puts_every_case_into_training() -> None:

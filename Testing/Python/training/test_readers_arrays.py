@@ -147,6 +147,8 @@ def test_missing_slices_unreadable_files_and_other_intensities_are_listed_at_onc
     whole = (source / "train_npz" / "case0005_slice000.npz").read_bytes()
     (source / "train_npz" / "case0010_slice000.npz").write_bytes(whole[:100])
     (source / "test_vol_h5" / "case0002.npy.h5").write_bytes(b"no HDF5")
+    write_npz(source / "train_npz" / "case0021_slice000.npz", image=np.zeros((0, 3)), label=np.zeros((0, 3)))
+    (source / "test_vol_h5_new").mkdir()
     with pytest.raises(InvalidInputError) as raised:
         prepare(read_source(source), tmp_path / "out")
     for complaint in (
@@ -157,6 +159,8 @@ def test_missing_slices_unreadable_files_and_other_intensities_are_listed_at_onc
         "btcv0007: ",
         "must hold the arrays 'image' and 'label'",
         "btcv0009: case0009_slice000.npz: intensities run from nan to nan",
+        "'image' is empty (its shape is (0, 3))",
+        "several folders ['test_vol_h5', 'test_vol_h5_new']",
         "case0010_slice000.npz cannot be read",
         "case0002.npy.h5 cannot be read",
     ):
@@ -321,6 +325,10 @@ def test_totalsegmentators_masks_become_one_labelmap_with_the_split_of_its_table
     assert arrays_of(output, "s0000")[1][0, 0].tolist() == [2, 1, 0, 0]
     wanted = read_source(source, "totalsegmentator", ReaderOptions(labels=("duodenum", "liver")))
     assert arrays_of(prepare(wanted, tmp_path / "other"), "s0001")[1][0, 0].tolist() == [2, 0, 1, 0]
+    moved = sitk.ReadImage(str(source / "s0000" / "segmentations" / "liver.nii.gz"))
+    moved.SetSpacing((1, 1, 2))
+    sitk.WriteImage(moved, str(source / "s0000" / "segmentations" / "liver.nii.gz"))
     (source / "s0001" / "segmentations" / "liver.nii.gz").unlink()
-    with pytest.raises(InvalidInputError, match=r"s0001/segmentations lacks masks of \['liver'\]"):
+    with pytest.raises(InvalidInputError, match=r"s0001/segmentations lacks masks of \['liver'\]") as raised:
         prepare(read_source(source), tmp_path / "third")
+    assert "s0000: liver.nii.gz lies at a different place" in str(raised.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,13 +25,15 @@ def read_arrays(path: Path, image_key: str = "image") -> Arrays:
     """
     try:
         arrays = _read_hdf5(path, image_key) if path.suffix == ".h5" else _read_npz(path, image_key)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInputError(f"{path} cannot be read; copy it again. ({error})") from error
     except KeyError as error:
         raise InvalidInputError(f"{path} must hold the arrays '{image_key}' and 'label'. ({error.args[0]})") from error
     for name, array in zip((image_key, "label"), arrays):
         if array.dtype.kind not in "iufb":
             raise InvalidInputError(f"{path}: '{name}' holds no numbers (its type is {array.dtype}).")
+        if not array.size:
+            raise InvalidInputError(f"{path}: '{name}' is empty (its shape is {array.shape}).")
     return arrays
 
 

@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 from udfa.errors import InvalidInputError
 from udfa_training.label_names import canonical_name, in_order
-from udfa_training.manifest import MANIFEST
-from udfa_training.readers.source import NIFTI_SUFFIX, Form, ReaderOptions, SourceCase, SourceData, file_case, read_json
+from udfa_training.manifest import MANIFEST, read_json
+from udfa_training.readers.source import NIFTI_SUFFIX, Form, ReaderOptions, SourceCase, SourceData, file_case
 
 DESCRIPTION = "dataset.json"
 PARTS = {"Tr": "train", "Ts": "test"}

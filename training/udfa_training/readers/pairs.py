@@ -9,7 +9,7 @@ from typing import Any
 
 from udfa.errors import InvalidInputError
 from udfa_training.label_names import BTCV_LABELS, CARDIAC_LABELS, canonical_name, in_order, numbered
-from udfa_training.manifest import MANIFEST
+from udfa_training.manifest import MANIFEST, read_json
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import (
     UNKNOWN_SPACING,
@@ -18,7 +18,6 @@ from udfa_training.readers.source import (
     SourceCase,
     SourceData,
     file_case,
-    read_json,
 )
 
 IMAGE_ENDING, LABEL_ENDING = "_image.nii.gz", "_label.nii.gz"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.volume_io import read_volume
 
@@ -130,19 +128,11 @@ def plain_volume(array: NDArray[np.generic]) -> Volume:
     return Volume(array, (1.0, 1.0, 1.0), np.eye(3)[:, ::-1].copy())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        InvalidInputError: The file is no JSON, or holds something else than an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is no valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidInputError(f"{path} must hold a JSON object, but holds a {type(content).__name__}.")
-    return content
+def same_place(first: Volume, second: Volume) -> bool:
+    """Whether two volumes of one shape have the same spacing, origin and direction, up to rounding in headers."""
+    return np.allclose(first.direction, second.direction, atol=1e-3) and np.allclose(
+        [*first.spacing_mm, *first.origin_mm], [*second.spacing_mm, *second.origin_mm], atol=1e-2
+    )
 
 
 def numbers_text(numbers: list[int]) -> str:

@@ -30,6 +30,7 @@ from udfa_training.readers.source import (
     SourceCase,
     SourceData,
     file_case,
+    same_place,
 )
 
 IMAGE, MASKS, SUBJECTS = "ct.nii.gz", "segmentations", "meta.csv"
@@ -119,7 +120,7 @@ def _read(image_file: Path, mask_files: Sequence[Path]) -> CaseVolumes:
         mask = read_volume(path)
         if mask.array.shape != labels.shape:
             raise InvalidInputError(f"{path.name} has shape {mask.array.shape}, the image {labels.shape}.")
-        if not np.allclose(mask.origin_mm, image.origin_mm, atol=1e-2):
+        if not same_place(mask, image):
             raise InvalidInputError(f"{path.name} lies at a different place than the image.")
         labels[mask.array != 0] = value
     return CaseVolumes(image, label)

@@ -42,6 +42,7 @@ def read_transunet(source: Path, options: ReaderOptions) -> SourceData:
     """
     slices, volumes = _slices(source), _volumes(source)
     problems = [f"case{n:04d} is both in {TRAIN} and in {TEST}." for n in sorted(set(slices) & set(volumes))]
+    problems += _doubled_folders(source)
     cases: list[SourceCase] = []
     for number, by_index in sorted(slices.items()):
         missing = gaps([0, *by_index])
@@ -79,6 +80,12 @@ def _slices(source: Path) -> dict[int, dict[int, Path]]:
 def _volumes(source: Path) -> dict[int, Path]:
     matches = ((re.fullmatch(r"case(\d+)(\.npy)?\.h5", p.name), p) for p in sorted(source.glob(f"{TEST}*/*.h5")))
     return {int(match[1]): path for match, path in matches if match}
+
+
+def _doubled_folders(source: Path) -> list[str]:
+    """What is wrong if there are two folders of a kind, such as train_npz and train_npz_new."""
+    folders = {start: sorted(p.name for p in source.glob(start + "*") if p.is_dir()) for start in (TRAIN, TEST)}
+    return [f"{source} has several folders {names}; keep one." for names in folders.values() if len(names) > 1]
 
 
 def _case(number: int, split: str, read: partial[CaseVolumes]) -> SourceCase:
