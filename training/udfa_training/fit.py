@@ -204,7 +204,8 @@ def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> 
     state.step += 1
     if run.journal is not None:
         run.journal.count(len(parts) * len(parts[0][0]) * fabric.world_size)
-    return mean, stop
+    # Several processes must stop after the same step, so a request that came after they agreed waits for the next.
+    return mean, stop or (fabric.world_size == 1 and run.stop.asked)
 
 
 def on_device(fabric: Fabric, batch: Any) -> tuple[Tensor, Tensor]:

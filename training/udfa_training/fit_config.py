@@ -36,7 +36,8 @@ class FitConfig:
     train_backbone: bool = False
     """Pre-training of `mini`: also train the backbone, which is otherwise frozen."""
     backbone_weights: Optional[str] = None
-    """Local .safetensors file with the weights of a DINOv2 backbone; null downloads them once."""
+    """File with the weights of the backbone. DINOv2: timm's model.safetensors; null downloads it once. mini: what
+    `udfa-train pretrain` wrote, or a checkpoint with such a backbone; with init, the backbone is that of init."""
     max_clicks: int = 4
     """Stage clicks: most clicks per sample."""
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -99,6 +100,8 @@ class FitConfig:
             raise InvalidInputError("train_backbone is for the 'mini' backbone only; DINOv2 stays frozen.")
         if self.train_backbone and self.train != "everything-but-backbone":
             raise InvalidInputError(f"train is '{self.train}', but train_backbone trains everything. Leave one out.")
+        if self.init is not None and self.backbone_weights is not None and self.model.network.backbone == "mini":
+            raise InvalidInputError("init brings its own mini backbone along. Leave out init or backbone_weights.")
         if self.stage == "clicks":
             self._check_clicks()
 

@@ -14,6 +14,7 @@ from udfa.checkpoint import CheckpointInfo, Description, read_info, save_checkpo
 from udfa.config import to_dict
 from udfa.models import resolve_model
 from udfa.networks.udfa import UDFA
+from udfa_training.backbone_file import backbone_description
 from udfa_training.dataset import MANIFEST, PreparedData
 from udfa_training.validation import ValidationReport
 
@@ -60,8 +61,7 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
         training["also_trained_on"] = [_name(other) for other in provenance.further_data]
     if config.model.network.backbone == "mini":
         training["backbone"] = backbone_origin(config, source, _name(data))
-    terms = [source.licence] if source else []
-    terms += [data.licence, *(other.licence for other in provenance.further_data)]
+    terms = [*inherited_terms(config, source), data.licence, *(other.licence for other in provenance.further_data)]
     licence = "; ".join(dict.fromkeys(terms))
     description = Description(licence, INTENDED_USE, training, measured(provenance.report), commit())
     save_checkpoint(path, network, config.model, description)
@@ -74,11 +74,28 @@ def backbone_origin(config: FitConfig, source: CheckpointInfo | None, data_set: 
             "mini: trained by this project from random weights, supervised by the labels of the same training split; "
             "frozen in the later stages"
         )
+    if source is None and config.backbone_weights is not None:
+        found = backbone_description(Path(config.backbone_weights))
+        names = ", ".join(str(data["name"]) for data in found.get("data", [])) or Path(config.backbone_weights).name
+        return f"mini: trained by this project ({found.get('method', 'from a checkpoint')}; data: {names}); frozen here"
     if source is None:
         return "mini: random weights, frozen"
     origin = str(source.training.get("backbone", "mini: as in the checkpoint that this one started from"))
     earlier = source.training.get("data_set", data_set)
     return origin if earlier == data_set or "data set" in origin else f"{origin} (training split of data set {earlier})"
+
+
+def inherited_terms(config: FitConfig, source: CheckpointInfo | None) -> list[str]:
+    """Return the terms of the weights that a run started from."""
+    if source is not None:
+        return [source.licence]
+    if config.model.network.backbone != "mini" or config.backbone_weights is None:
+        return []
+    path = Path(config.backbone_weights)
+    found = backbone_description(path)
+    if not found:
+        return [read_info(path).licence]
+    return [str(data["licence"]) for data in found.get("data", []) if "licence" in data]
 
 
 def _name(data: PreparedData) -> str:

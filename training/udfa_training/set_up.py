@@ -15,6 +15,7 @@ from udfa.errors import InvalidInputError
 from udfa.models import resolve_model
 from udfa.networks.backbone import load_pretrained
 from udfa.networks.udfa import UDFA
+from udfa_training.backbone_file import load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.training_state import TrainingState, fixed_settings
@@ -92,7 +93,7 @@ def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
         task = make_task("", config)
         return Plan((task,), Path(config.output), fixed_settings(config))
     tasks = tuple(make_task(name, task) for name, task in config.tasks.items())
-    share([task.network for task in tasks], config.shared, started=config.common.init is not None)
+    share([task.network for task in tasks], config.shared)
     identity = {"shared": config.shared, "tasks": {t.name: fixed_settings(t.config) for t in tasks}}
     return Plan(tasks, Path(config.output), identity, config.shared)
 
@@ -110,11 +111,21 @@ def make_task(name: str, config: FitConfig) -> Task:
     if config.init is not None:
         transfer = initialise(network, config)
         logger.info("%s%s: %s", f"{name}: " if name else "", config.init, transfer.describe())
-    elif config.model.network.backbone != "mini":
-        weights = None if config.backbone_weights is None else Path(config.backbone_weights)
-        load_pretrained(network.backbone, weights)
+    else:
+        fill_backbone(network, config)
     select_trainable(network, config)
     return Task(name, config, data, network.to(memory_format=torch.channels_last), transfer)  # type: ignore[call-overload]
+
+
+def fill_backbone(network: UDFA, config: FitConfig) -> None:
+    """Load the weights of the backbone for a run that starts from no checkpoint."""
+    weights = None if config.backbone_weights is None else Path(config.backbone_weights)
+    if config.model.network.backbone != "mini":
+        load_pretrained(network.backbone, weights)
+    elif weights is not None:
+        load_backbone(network.backbone, weights)
+    elif not config.train_backbone:
+        logger.warning("The backbone is frozen and has random weights: name init or backbone_weights.")
 
 
 def initialise(network: UDFA, config: FitConfig) -> Transfer:
@@ -142,7 +153,7 @@ def select_trainable(network: UDFA, config: FitConfig) -> None:
             parameter.requires_grad_(name.startswith((*TRAINED_PARTS[config.train], *HEADS)))
 
 
-def share(networks: list[UDFA], shared: str, started: bool) -> None:
+def share(networks: list[UDFA], shared: str) -> None:
     """Give all networks the modules of the first that they are to share.
 
     Raises:
@@ -151,7 +162,7 @@ def share(networks: list[UDFA], shared: str, started: bool) -> None:
     first = networks[0]
     for other in networks[1:]:
         backbones = zip(first.backbone.state_dict().values(), other.backbone.state_dict().values())
-        if started and not all(torch.equal(a, b) for a, b in backbones):
+        if not all(torch.equal(a, b) for a, b in backbones):
             raise InvalidInputError("The tasks start from checkpoints with different backbones. Name one init for all.")
         for path in SHARED_PARTS[shared]:
             owner, _, name = path.rpartition(".")

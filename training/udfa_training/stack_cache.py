@@ -55,8 +55,11 @@ def load_stacks(
     for index, case in enumerate(cases):
         try:
             arrays = stacks[index]
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
+            # A damaged file can raise anything; whatever is wrong with the case itself is raised again below.
             logger.warning("%s is prepared anew: the cache %s cannot be used (%s).", case.name, cache, error)
+            if cache is not None:
+                (cache / f"{items[index]['key']}.pt").unlink(missing_ok=True)
             yield load_stack(case, config, num_classes)
         else:
             yield SliceStack(arrays["images"].numpy(), arrays["labels"].numpy())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,8 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         return
     try:
         record = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:
+        # torch raises anything on a damaged file.
         raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
     check_settings(record.get("settings", {}), settings, path)
     if record["average"].keys() != state.average.keys() or record["network"].keys() != state.network.state_dict().keys():

@@ -111,7 +111,7 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batch(settings: Sett
     paths = os.pathsep.join(str(ROOT / name) for name in ("UDFASegmentation", "training"))
     command = [sys.executable, "-m", "udfa_training.cli", "fit", "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines() == [str(published).replace("/one/", "/two/")]
     assert logged(tmp_path / "two") == pytest.approx(logged(tmp_path / "one"), abs=1e-5)

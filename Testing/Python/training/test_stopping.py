@@ -36,11 +36,12 @@ def saved(config: FitConfig) -> dict[str, Any]:
 
 @pytest.fixture
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl+C within the first step."""
+    """Ctrl+C within the first step of the first run."""
+    pending = [signal.SIGINT]
 
     def interrupted(state: Any, decay: float) -> None:
-        if state.step == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+        if pending:
+            os.kill(os.getpid(), pending.pop())
         update_average(state, decay)
 
     monkeypatch.setattr(fitting, "update_average", interrupted)

@@ -163,7 +163,9 @@ def test_a_checkpoint_to_start_from_describes_the_model(settings: Settings, tmp_
     """Network, preprocessing and clean-up are the checkpoint's, the labels those of the data."""
     model = dataclasses.replace(
         with_labels(settings().model, OTHER),
-        postprocessing=dataclasses.replace(settings().model.postprocessing, largest_component_labels=("aorta", "liver")),
+        postprocessing=dataclasses.replace(
+            settings().model.postprocessing, largest_component_labels=("aorta", "liver")
+        ),
     )
     first = checkpoint(tmp_path / "first.safetensors", model)
     overrides = ["--init", str(first), "--data", settings().data, "--output", "run"]
