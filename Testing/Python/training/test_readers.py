@@ -257,6 +257,8 @@ def test_a_pattern_tells_the_patient_in_nnunet_case_names(tmp_path: Path) -> Non
     assert [case.patient for case in read_source(source).cases] == ["ward_7_a", "ward_7_b", "ward_8_a"]
     patterned = read_source(source, "nnunet", ReaderOptions(patient_pattern=r"(ward_\d+)_"))
     assert [case.patient for case in patterned.cases] == ["ward_7", "ward_7", "ward_8"]
+    with pytest.raises(InvalidInputError, match="'\\(ward' is no regular expression"):
+        read_source(source, "nnunet", ReaderOptions(patient_pattern="(ward"))
 
 
 def test_a_prepared_folder_can_be_prepared_again_with_fewer_labels_and_keeps_its_split(

@@ -110,8 +110,13 @@ def _images(folder: Path, ending: str, labels: set[str]) -> tuple[dict[str, Path
 
 
 def _patient(name: str, options: ReaderOptions) -> str:
-    match = re.match(options.patient_pattern or CARDIAC_FRAME, name)
-    return match[1] if match and match.groups() else name
+    """Return the patient of a case, as the pattern tells it."""
+    pattern = options.patient_pattern or CARDIAC_FRAME
+    try:
+        match = re.match(pattern, name)
+    except re.error as error:
+        raise InvalidInputError(f"The patient pattern {pattern!r} is no regular expression: {error}.") from error
+    return match[1] if match and match.groups() and match[1] else name
 
 
 def _as_prepared(data: SourceData, source: Path, options: ReaderOptions) -> SourceData:
