@@ -27,6 +27,8 @@ class FitConfig:
     """Folder for the run: state, log and the checkpoint."""
     model: ModelConfig
     """Model to train."""
+    fold: Optional[int] = None
+    """Validate on this fold, as `prepare --folds` recorded it, and train on the others; null: the split of the data."""
     init: Optional[str] = None
     """Checkpoint whose weights the run starts from: a .safetensors file or the name of a bundled model."""
     stage: Literal["network", "clicks"] = "network"

@@ -18,6 +18,7 @@ from udfa.networks.udfa import UDFA
 from udfa_training.backbone_file import load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
+from udfa_training.manifest import MANIFEST, read_json
 from udfa_training.training_state import TrainingState, fixed_settings
 from udfa_training.transfer import Transfer, take_over
 from udfa_training.unified_config import UnifiedConfig
@@ -100,7 +101,8 @@ def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
 
 def make_task(name: str, config: FitConfig) -> Task:
     """Open the data of a task and build its network, from `config.init` if there is one."""
-    data = open_prepared(Path(config.data))
+    data = open_prepared(Path(config.data), config.fold)
+    warn_of_other_images(data, config)
     if data.labels != config.model.labels:
         raise InvalidInputError(
             f"The data has labels {data.labels}, but the model {config.model.labels}. They must agree."
@@ -115,6 +117,22 @@ def make_task(name: str, config: FitConfig) -> Task:
         fill_backbone(network, config)
     select_trainable(network, config)
     return Task(name, config, data, network.to(memory_format=torch.channels_last), transfer)  # type: ignore[call-overload]
+
+
+def warn_of_other_images(data: PreparedData, config: FitConfig) -> None:
+    """Warn when the images are not what the preprocessing expects."""
+    expected = config.model.preprocessing
+    modality = read_json(data.folder / MANIFEST).get("modality", expected.modality)
+    if modality != expected.modality:
+        logger.warning(
+            "%s holds %s images, but the preprocessing is for %s. Set model.preprocessing, or start from another "
+            "checkpoint.",
+            *(data.folder, modality, expected.modality),
+        )
+    if expected.in_plane_spacing_mm is not None and not all(case.spacing_known for case in data.cases):
+        logger.warning(
+            "The spacing of cases in %s is not known: set model.preprocessing.in_plane_spacing_mm to null.", data.folder
+        )
 
 
 def fill_backbone(network: UDFA, config: FitConfig) -> None:

@@ -111,7 +111,8 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         # torch raises anything on a damaged file.
         raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
     check_settings(record.get("settings", {}), settings, path)
-    if record["average"].keys() != state.average.keys() or record["network"].keys() != state.network.state_dict().keys():
+    own = (state.average.keys(), state.network.state_dict().keys())
+    if (record["average"].keys(), record["network"].keys()) != own:
         raise InvalidInputError(f"{path} holds another network, of another version. Choose another output folder.")
     state.network.load_state_dict(record["network"])
     state.optimizer.load_state_dict(record["optimizer"])

@@ -13,7 +13,7 @@ from udfa_training.fit_config import FitConfig
 Shared = Literal["backbone", "adapters", "all-but-heads"]
 
 OF_A_TASK = frozenset(
-    {"data", "output", "model", "init", "augment", "size", "batch_size", "foreground_share", "quick_cases"}
+    {"data", "fold", "output", "model", "init", "augment", "size", "batch_size", "foreground_share", "quick_cases"}
 )
 """Fields of FitConfig in which the tasks of a run may differ."""
 

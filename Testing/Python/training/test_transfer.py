@@ -18,7 +18,9 @@ from udfa.networks.udfa import UDFA
 from udfa_training.config_file import load_run
 from udfa_training.fit import fit
 from udfa_training.fit_config import FitConfig
+from udfa_training.prepare import find_pairs, prepare
 from udfa_training.set_up import make_plan, make_state
+from udfa_training.splits import SplitChoice, split_cases
 from udfa_training.transfer import take_over
 
 Settings = Callable[..., FitConfig]
@@ -192,3 +194,21 @@ def test_the_name_of_a_bundled_model_is_a_checkpoint_to_start_from(settings: Set
     assert transfer is not None
     assert transfer.kept == ("liver", "spleen", "gallbladder")
     assert "aorta" in transfer.left_out
+
+
+def test_images_of_another_kind_than_the_checkpoint_expects_are_pointed_out(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings()
+    preprocessing = dataclasses.replace(config.model.preprocessing, modality="MR", in_plane_spacing_mm=None)
+    make_plan(settings(model=dataclasses.replace(config.model, preprocessing=preprocessing)))
+    assert "holds CT images, but the preprocessing is for MR" in caplog.text
+
+
+def test_a_fold_is_held_out(settings: Settings, source: Path, tmp_path: Path) -> None:
+    folds = SplitChoice("none", folds=3)
+    data = prepare(split_cases(find_pairs(source), folds), tmp_path / "folds")
+    held_out = [
+        [c.name for c in make_plan(settings(data=str(data), fold=k)).tasks[0].data.split("val")] for k in range(3)
+    ]
+    assert sorted(name for names in held_out for name in names) == ["a", "b", "c"]
