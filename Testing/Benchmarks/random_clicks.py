@@ -1,6 +1,6 @@
 """Random clicks on a real case: nothing outside the box, nothing in locked labels, undo and redo bit for bit.
 
-    python Testing/Benchmarks/random_clicks.py --model abdomen-ct-mini-clicks.safetensors --clicks 1000
+    python Testing/Benchmarks/random_clicks.py --model abdomen-ct-mini --clicks 1000
 
 The labels come from a reference labelmap, as a correction finds them. Locks change on the way; some clicks are strokes,
 and some edits are brush strokes made elsewhere. Exit code 1 if a promise was broken.
@@ -57,7 +57,8 @@ class Findings:
         return counts > 0 or not (self.undo_exact and self.redo_exact)
 
     def summary(self) -> dict[str, float | int | bool]:
-        """Return the findings for a JSON file."""
+        """Return the findings for a JSON file; numbers of changed voxels are those of the clicks that changed any."""
+        effective = [count for count in self.changed if count]
         return {
             "edits": self.edits,
             "voxels_outside_box": self.outside_box,
@@ -66,8 +67,10 @@ class Findings:
             "voxels_of_other_labels": self.foreign,
             "undo_exact": self.undo_exact,
             "redo_exact": self.redo_exact,
-            "median_changed_voxels": float(np.median(self.changed or [0])),
-            "largest_changed_voxels": max(self.changed, default=0),
+            "clicks": len(self.changed),
+            "clicks_that_changed_something": len(effective),
+            "median_changed_voxels": float(np.median(effective or [0])),
+            "largest_changed_voxels": max(effective, default=0),
             "median_seconds": round(float(np.median(self.seconds or [0])), 4),
         }
 
@@ -110,17 +113,20 @@ def click_at_random(session: CorrectionSession, count: int, seed: int = 0) -> Fi
         if random.random() < STROKE_SHARE:
             path += [moved(path[0], before.shape, random) for _ in range(2)]
         value, positive = int(random.integers(1, labels + 1)), bool(random.random() < 0.6)
+        if not positive and before[path[0]]:
+            # Elsewhere a negative click says what is known already.
+            value = int(before[path[0]])
         edit = session.scribble(path, value, positive)
         findings.seconds.append(time.perf_counter() - began)
         check(session, before, edit, path, findings)
     findings.edits = count
-    end = session.labelmap.copy()
+    end, prompts = session.labelmap.copy(), list(session.clicks)
     while session.undo() is not None:
         pass
     findings.undo_exact = bool(np.array_equal(session.labelmap, start)) and not session.clicks
     while session.redo() is not None:
         pass
-    findings.redo_exact = bool(np.array_equal(session.labelmap, end))
+    findings.redo_exact = bool(np.array_equal(session.labelmap, end)) and session.clicks == prompts
     return findings
 
 

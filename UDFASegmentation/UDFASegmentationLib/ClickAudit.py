@@ -70,7 +70,7 @@ class _Watch:
 
     def __init__(self, storage: Any) -> None:
         self.storage = storage
-        self._seen: tuple[Path, int] | None = None
+        self._seen: dict[Path, int] = {}
         self._look(storage)
         storage.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onModified)
 
@@ -79,10 +79,10 @@ class _Watch:
         path = Path(storage.GetFullNameFromFileName() or "")
         if storage.GetWriteState() != storage.TransferDone or not path.is_absolute() or not path.is_file():
             return None
-        state = (path, path.stat().st_mtime_ns)
-        if state == self._seen:
+        written = path.stat().st_mtime_ns
+        if self._seen.get(path) == written:
             return None
-        self._seen = state
+        self._seen[path] = written
         return path
 
     def _onModified(self, caller: Any, event: str) -> None:

@@ -13,11 +13,12 @@ from slicer.i18n import tr as _
 from udfa.errors import InvalidInputError, UDFAError
 from UDFASegmentationLib.ClickAudit import earlierAudit, keepAudit, keepBeside
 from UDFASegmentationLib.ClickGrid import ClickGrid
+from UDFASegmentationLib.ClickLayers import readLayers
 from UDFASegmentationLib.ClickLocks import lockedSegments
 from UDFASegmentationLib.ClickModels import ClickServices
 from UDFASegmentationLib.ClickSession import ClickOutcome, ClickRequest, ClickSession, ClickSource
 from UDFASegmentationLib.ClickTarget import ClickTarget, findTarget, segmentsFingerprint
-from UDFASegmentationLib.ClickWriter import editableVoxels, readSegments, writeEdit
+from UDFASegmentationLib.ClickWriter import editableVoxels, writeEdit
 from UDFASegmentationLib.SegmentationRun import Failure, RunListener, SegmentationRun
 from UDFASegmentationLib.VolumeConversion import readVolume
 
@@ -160,7 +161,7 @@ class ClickController:
         fingerprint = segmentsFingerprint(node)
         request = ClickRequest() if wish is None else self._request(target, wish)
         if fingerprint != self._fingerprint:
-            request = replace(request, labelmap=readSegments(target.grid, target.match, target.segmentID))
+            request = replace(request, segments=readLayers(target.grid, target.match, target.segmentID))
         # Until the outcome is written, the session is ahead of the segments.
         self._fingerprint = None
         listener = RunListener(

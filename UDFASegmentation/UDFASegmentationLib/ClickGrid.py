@@ -5,7 +5,6 @@ Arrays are (D, H, W) = numpy KJI on the volume's grid. Positions in the world ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -59,26 +58,30 @@ class ClickGrid:
         self.volumeNode.TransformPointToWorld(tuple(local), world)
         return (world[0], world[1], world[2])
 
-    def readLabelmap(self, values: Mapping[str, int]) -> NDArray[np.uint8]:
-        """Return segments as one labelmap; where segments overlap, the one that comes last wins.
+    def partOf(self, image: Any) -> Optional[tuple[Box, NDArray[np.generic]]]:
+        """Return the part of an image inside the volume: where it lies, and a view of it; None if there is none.
 
         Args:
-            values: Label value by segment ID, in the order of writing.
+            image: vtkOrientedImageData in the segmentation's space, with voxels.
+
+        Raises:
+            InvalidInputError: Its voxels are not those of the volume.
         """
-        labelmap = np.zeros(self.shape, dtype=np.uint8)
-        if not values:
-            return labelmap
-        segmentIDs, labelValues = vtk.vtkStringArray(), vtk.vtkIntArray()
-        for segmentID, value in values.items():
-            segmentIDs.InsertNextValue(segmentID)
-            labelValues.InsertNextValue(value)
-        merged = slicer.vtkOrientedImageData()
-        extentMode = slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-        if not self.segmentationNode.GenerateMergedLabelmapForAllSegments(
-            merged, extentMode, self._emptyImage(), segmentIDs, labelValues
-        ):
-            raise InvalidInputError(f"Slicer could not read the segments of '{self.segmentationNode.GetName()}'.")
-        return imageArray(merged).astype(np.uint8)
+        shift = _shift(self._emptyImage(), image)
+        if shift is None:
+            raise InvalidInputError(
+                f"A segment of '{self.segmentationNode.GetName()}' is not on the grid of the volume "
+                f"'{self.volumeNode.GetName()}'. Choose the volume on which it was made as source volume."
+            )
+        extent = np.asarray(image.GetExtent()).reshape(3, 2)
+        low = extent[:, 0] - shift - self._first()
+        start = np.maximum(low, 0)
+        stop = np.minimum(low + extent[:, 1] - extent[:, 0] + 1, self.shape[::-1])
+        if (stop <= start).any():
+            return None
+        k, j, i = (slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1]))
+        inside = tuple(slice(int(a), int(b)) for a, b in zip((start - low)[::-1], (stop - low)[::-1]))
+        return (k, j, i), imageArray(image)[inside]
 
     def editMask(self, maskMode: int, segmentID: str, maskSegmentID: str) -> NDArray[np.bool_]:
         """Return where the Segment Editor's masking lets a segment be edited, as Slicer itself works it out.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Optional
 
 from udfa.errors import UDFAError
+from UDFASegmentationLib.ClickLayers import LayerReader, SegmentLayers
 from UDFASegmentationLib.Contracts import LoadedModel
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 
@@ -31,7 +32,7 @@ class ClickRequest:
         positions: Voxels (D, H, W) on the volume's grid; empty only catches up with the segments.
         value: Label value.
         positive: Whether the voxels belong to the label.
-        labelmap: The segments now, on the volume's grid; None if they are as the last edit left them.
+        segments: The segments now; None if they are as the last edit left them.
         locked: Label values that must not change.
         editable: Where the editor's masking allows changes; None everywhere.
         carrySlices: How many slices up and down a correction may be carried.
@@ -40,7 +41,7 @@ class ClickRequest:
     positions: tuple[Position, ...] = ()
     value: int = 0
     positive: bool = True
-    labelmap: Optional[NDArray[np.uint8]] = None
+    segments: Optional[SegmentLayers] = None
     locked: frozenset[int] = frozenset()
     editable: Optional[NDArray[np.bool_]] = None
     carrySlices: int = 4
@@ -52,7 +53,7 @@ class ClickOutcome:
 
     Attributes:
         edit: The edit to write into the segments; None if there was nothing to click.
-        clicks: All clicks that stand now.
+        clicks: The clicks that stand now: not those that were refused, or that a later edit has overruled.
         audit: The record of all edits, a JSON document.
         followed: How the segments had changed since the last edit: same, undone, redone or manual.
     """
@@ -87,6 +88,7 @@ class ClickSession:
 
     def __init__(self, source: ClickSource) -> None:
         self._source = source
+        self._reader = LayerReader()
         self._session: Optional[CorrectionSession] = None
         self._model: Optional[LoadedModel] = None
         """Kept, because models live as long as somebody refers to them."""
@@ -101,11 +103,11 @@ class ClickSession:
         """
         followed = "same"
         if self._session is None:
-            if request.labelmap is None:
+            if request.segments is None:
                 raise UDFAError("The first click needs the segments as they are.")
-            self._session = self._start(request.labelmap)
-        elif request.labelmap is not None:
-            followed = self._session.follow(request.labelmap)
+            self._session = self._start(self._reader.labelmap(request.segments, None))
+        elif request.segments is not None:
+            followed = self._session.follow(self._reader.labelmap(request.segments, self._session.labelmap))
         session = self._session
         edit = None
         if request.positions:
@@ -117,7 +119,7 @@ class ClickSession:
                 edit = session.scribble(request.positions, request.value, request.positive)
             session.restrict(None)
         audit = "" if session.audit is None else session.audit.to_json()
-        return ClickOutcome(edit, tuple(session.clicks), audit, followed)
+        return ClickOutcome(edit, standing(session), audit, followed)
 
     def _start(self, labelmap: NDArray[np.uint8]) -> CorrectionSession:
         source = self._source
@@ -133,6 +135,12 @@ class ClickSession:
         audit.edits.extend(_continuedEdits(source.earlierAudit, audit))
         self.continuesAudit = bool(audit.edits)
         return CorrectionSession(model.engine, source.volume, labelmap, options, audit)  # type: ignore[arg-type]
+
+
+def standing(session: CorrectionSession) -> tuple[Click, ...]:
+    """Return the clicks of a session that its labels honour."""
+    labels = session.labelmap
+    return tuple(c for c in session.clicks if (int(labels[c.position]) == c.value) == c.positive)
 
 
 def _continuedEdits(earlier: str, audit: Audit) -> list[EditRecord]:

@@ -40,14 +40,6 @@ def editableVoxels(editorNode: Any, grid: ClickGrid, segmentID: str) -> Optional
     return editable
 
 
-def readSegments(grid: ClickGrid, match: LabelMatch, selectedID: str) -> NDArray[np.uint8]:
-    """Return the segments as a labelmap on the volume's grid; the selected one wins where segments overlap."""
-    values = {**dict.fromkeys(match.others, match.otherValue), **match.values}
-    if selectedID in values:
-        values[selectedID] = values.pop(selectedID)
-    return grid.readLabelmap(values)
-
-
 def writeEdit(scriptedEffect: Any, grid: ClickGrid, match: LabelMatch, edit: Edit) -> None:
     """Write an edit into the segments through the Segment Editor, as one step of its undo.
 

@@ -1,0 +1,114 @@
+"""The record of clicks beside the files in which Slicer saves a segmentation, whichever menu was used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import slicer
+import slicer.util
+
+from doubles.click_bench import benches, half_liver
+from udfa.audit import read_audit
+
+
+@pytest.fixture(scope="module")
+def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from doubles.harness import installed
+    from doubles.scripted_effect import effectModules
+
+    with installed(tmp_path_factory.mktemp("settings")), effectModules():
+        yield
+
+
+@pytest.fixture
+def make(_modules: None, scene: Any) -> Iterator[Any]:
+    with benches() as create:
+        yield create
+
+
+def test_saving_the_segmentation_also_writes_the_record_beside_it(make, tmp_path: Path):
+    bench = make(half_liver())
+    path = tmp_path / "organs.seg.nrrd"
+    record = tmp_path / "organs.audit.json"
+    assert slicer.util.saveNode(bench.segmentation, str(path))
+    assert not record.exists()
+    bench.click((2, 15, 12))
+    assert slicer.util.saveNode(bench.segmentation, str(path))
+    (edit,) = read_audit(record.read_text(encoding="utf-8")).edits
+    assert (edit.label, edit.sign) == ("liver", "+")
+    assert edit.effect["liver"].voxels == edit.changed_voxels > 0
+    bench.click((2, 9, 5), positive=False)
+    # Also after the tool was put away.
+    bench.editor.deactivate()
+    assert slicer.util.saveNode(bench.segmentation, str(path))
+    assert [edit.sign for edit in read_audit(record.read_text(encoding="utf-8")).edits] == ["+", "-"]
+
+
+def test_a_scene_bundle_has_the_record_as_a_file_and_in_the_scene(make, tmp_path: Path):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    with ZipFile(tmp_path / "scene.mrb") as bundle:
+        names = [name for name in bundle.namelist() if name.endswith(".audit.json")]
+        assert len(names) == 1
+        assert names[0].replace(".audit.json", ".seg.nrrd") in bundle.namelist()
+        assert len(read_audit(bundle.read(names[0]).decode()).edits) == 1
+        assert b"UDFA.Audit" in bundle.read(next(name for name in bundle.namelist() if name.endswith(".mrml")))
+
+
+def test_the_record_says_no_more_than_the_file_that_it_lies_beside(make, tmp_path: Path):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    assert slicer.util.saveNode(bench.segmentation, str(tmp_path / "organs.seg.nrrd"))
+    before = (tmp_path / "organs.audit.json").read_bytes()
+    bench.click((2, 9, 5), positive=False)
+    # A bundle is written elsewhere, and then the node gets its own file name back.
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    assert (tmp_path / "organs.audit.json").read_bytes() == before
+
+
+def test_a_segmentation_that_was_clicked_in_an_earlier_session_keeps_its_record(make, tmp_path: Path):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    record = bench.segmentation.GetAttribute("UDFA.Audit")
+    bench.editor.deactivate()
+    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    copy.Copy(bench.segmentation)
+    assert copy.GetAttribute("UDFA.Audit") == record
+    bench.editor.node.SetAndObserveSegmentationNode(copy)
+    bench.editor.activate()
+    assert slicer.util.saveNode(copy, str(tmp_path / "copy.seg.nrrd"))
+    assert (tmp_path / "copy.audit.json").read_text(encoding="utf-8") == record
+
+
+def test_where_the_record_cannot_be_written_the_segmentation_is_saved_and_the_log_says_so(
+    make, tmp_path: Path, monkeypatch, caplog
+):
+    def full(*arguments: Any) -> None:
+        raise OSError("disk full")
+
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    monkeypatch.setattr("UDFASegmentationLib.ClickAudit.writeAudit", full)
+    assert slicer.util.saveNode(bench.segmentation, str(tmp_path / "organs.seg.nrrd"))
+    assert (tmp_path / "organs.seg.nrrd").is_file()
+    assert "could not be written" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("a.seg.nrrd", "a.audit.json"),
+        ("a.b.SEG.NRRD", "a.b.audit.json"),
+        ("a.nrrd", "a.audit.json"),
+        ("a", "a.audit.json"),
+    ],
+)
+def test_the_records_name_is_the_stem_of_the_files(name, record):
+    from UDFASegmentationLib.ClickAudit import auditFile
+
+    assert auditFile(Path("folder") / name) == Path("folder") / record

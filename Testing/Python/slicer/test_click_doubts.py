@@ -1,0 +1,154 @@
+"""UDFA Click's button "Next doubtful slice", in any Segment Editor: with a map, without one, and when that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+from doubles.click_bench import SHAPE, Bench, benches, half_liver
+from headless.samples import add_volume, fake_result, ijk_to_ras
+from udfa.config import PreprocessingConfig
+from udfa.errors import UDFAError
+from udfa.inference import Progress
+
+
+@pytest.fixture(scope="module")
+def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from doubles.harness import installed
+    from doubles.scripted_effect import effectModules
+
+    with installed(tmp_path_factory.mktemp("settings")), effectModules():
+        yield
+
+
+@pytest.fixture
+def make(_modules: None, scene: Any) -> Iterator[Any]:
+    with benches() as create:
+        yield create
+
+
+def doubt() -> np.ndarray:
+    """Slice 4 is the most doubtful, then slice 1; they are 6 mm apart."""
+    uncertainty = np.zeros(SHAPE, np.uint8)
+    uncertainty[4, 10:14, 10:14] = 200
+    uncertainty[1, 20:22, 20:22] = 200
+    return uncertainty
+
+
+def canSegment(bench: Bench, error: Exception | None = None) -> list[Any]:
+    """Let the bench's model segment as well; returns the options that it was asked with."""
+    asked: list[Any] = []
+
+    def segment(volume: Any, options: Any = None, progress: Any = None, cancelled: Any = None) -> Any:
+        asked.append(options)
+        progress(Progress(3, SHAPE[0], None))
+        if error is not None:
+            raise error
+        result = fake_result(half_liver())
+        result.uncertainty = doubt()
+        return result
+
+    bench.segmenter.segment = segment
+    for entry in bench.entries:
+        entry.info.config = SimpleNamespace(
+            network=entry.info.config.network, preprocessing=PreprocessingConfig(in_plane_spacing_mm=None)
+        )
+    return asked
+
+
+def shownSlice(bench: Bench) -> float:
+    """Position along the slice axis, in mm, of what the view shows."""
+    return bench.widget.mrmlSliceNode().GetSliceToRAS().GetElement(2, 3)
+
+
+def press(bench: Bench) -> str:
+    bench.effect.options.nextDoubtful.click()
+    bench.until(lambda: not bench.effect.doubts.busy)
+    return bench.effect.options.doubt.text
+
+
+def test_with_a_map_of_the_panel_each_press_shows_the_next_doubtful_slice(make):
+    from UDFASegmentationLib.UncertaintyReview import writeUncertainty
+
+    bench = make(half_liver())
+    writeUncertainty(bench.volume, doubt(), "axial")
+    assert press(bench) == "Doubtful slice 1 of 2"
+    assert shownSlice(bench) == pytest.approx(bench.ras((4, 0, 0))[2])
+    assert press(bench) == "Doubtful slice 2 of 2"
+    assert shownSlice(bench) == pytest.approx(bench.ras((1, 0, 0))[2])
+    assert press(bench) == "Doubtful slice 1 of 2"
+
+
+def test_without_a_map_it_is_computed_once_and_no_segment_changes(make):
+    bench = make(half_liver())
+    before = bench.labelmaps()
+    asked = canSegment(bench)
+    assert press(bench) == "Doubtful slice 1 of 2"
+    assert shownSlice(bench) == pytest.approx(bench.ras((4, 0, 0))[2])
+    assert [options.uncertainty for options in asked] == [True]
+    assert all((bench.labelmaps()[name] == before[name]).all() for name in before)
+    press(bench)
+    assert len(asked) == 1
+
+
+def test_clicks_are_answered_while_the_map_is_being_computed(make):
+    bench = make(half_liver())
+    canSegment(bench)
+    bench.click((1, 15, 12))
+    bench.gate.clear()
+    bench.effect.options.nextDoubtful.click()
+    assert bench.effect.doubts.busy
+    assert "Looking for doubt" in bench.effect.options.doubt.text
+    bench.click((3, 15, 12))
+    assert bench.effect.doubts.busy
+    bench.gate.set()
+    bench.until(lambda: not bench.effect.doubts.busy)
+    assert "Doubtful slice" in bench.effect.options.doubt.text
+
+
+@pytest.mark.parametrize("error", [UDFAError("no memory left"), ValueError("no memory left")])
+def test_a_failure_is_told(make, error, caplog):
+    bench = make(half_liver())
+    canSegment(bench, error)
+    assert press(bench) == "no memory left"
+    assert ("could not be computed" in caplog.text) is isinstance(error, ValueError)
+
+
+def test_without_a_model_or_a_volume_it_says_why(make):
+    bench = make(half_liver())
+    bench.entries.clear()
+    assert "No installed model takes clicks" in press(bench)
+    bench.editor.node.SetAndObserveSourceVolumeNode(None)
+    assert not bench.effect.options.nextDoubtful.enabled
+
+
+def test_a_map_of_another_grid_does_not_count(make):
+    from UDFASegmentationLib.ClickDoubts import uncertaintyOf
+    from UDFASegmentationLib.UncertaintyReview import writeUncertainty
+
+    bench = make(half_liver())
+    other = add_volume(np.zeros(SHAPE, np.int16), ijk_to_ras((1.0, 1.0, 3.0)))
+    writeUncertainty(other, doubt(), "axial")
+    add_volume(doubt(), name="no map")
+    assert uncertaintyOf(bench.volume) is None
+    mine = writeUncertainty(bench.volume, doubt(), "axial")
+    assert uncertaintyOf(bench.volume) is mine
+
+
+def test_putting_the_tool_away_or_closing_the_scene_stops_the_computation(make):
+    bench = make(half_liver())
+    canSegment(bench)
+    for end in (bench.editor.deactivate, lambda: slicer.mrmlScene.Clear(False)):
+        bench.gate.clear()
+        bench.effect.options.nextDoubtful.click()
+        assert bench.effect.doubts.busy
+        end()
+        assert not bench.effect.doubts.busy
+        bench.gate.set()
+        bench.editor.activate()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
