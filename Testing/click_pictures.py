@@ -163,8 +163,8 @@ def click(scene: Scene, mistake: Mistake) -> str:
     import slicer
     import slicer.util
     import vtk
-    from doubles.scripted_effect import Editor, Layout, ViewWidget, effectModules
 
+    from doubles.scripted_effect import Editor, Layout, ViewWidget, effectModules
     from UDFASegmentationLib.ClickGrid import clickGrid
 
     with effectModules():
