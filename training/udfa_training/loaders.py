@@ -32,6 +32,7 @@ def make_loader(task: Task, steps: range, fabric: Fabric) -> DataLoader[Any]:
         Augmentation(config.size, config.augment),
         config.foreground_share,
         config.seed,
+        neighbour_labels=config.stage == "clicks",
     )
     order = sample_order(steps, config.batch_size, config.accumulate, fabric.world_size, fabric.global_rank)
     return DataLoader(

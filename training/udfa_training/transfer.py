@@ -10,15 +10,16 @@ from torch import Tensor
 
 from udfa.checkpoint import Checkpoint
 from udfa.errors import InvalidInputError
+from udfa.networks.prompt import PROMPT_MAPS
 from udfa.networks.udfa import UDFA
 
-HEADS = ("decoder.head.", "decoder.auxiliary_heads.")
+HEADS = ("decoder.head.", "decoder.auxiliary_heads.", "prompt_encoder.to_output.")
 """Weights with rows of output channels for each class."""
 
 PROMPT_ENCODER = "prompt_encoder."
 
-PROMPT_INPUT = "prompt_encoder.stages.0.0.0.weight"
-"""Weight with columns of input channels for each class: K click maps, then K one-hot maps."""
+PROMPT_INPUT = "prompt_encoder.down.0.0.weight"
+"""Weight with columns of input channels for each class: PROMPT_MAPS times K maps."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,8 @@ def _fitted(
             return None
         return _with(own, given, 0, pairs)
     if key == PROMPT_INPUT:
-        further = own.shape[1] - 2 * here
-        pairs = [(block * here + h, block * there + t) for block in (0, 1) for h, t in places]
-        pairs += [(2 * here + i, 2 * there + i) for i in range(further)]
-        if given.shape != (own.shape[0], 2 * there + further, *own.shape[2:]):
+        pairs = [(block * here + h, block * there + t) for block in range(PROMPT_MAPS) for h, t in places]
+        if given.shape != (own.shape[0], PROMPT_MAPS * there, *own.shape[2:]):
             return None
         return _with(own, given, 1, pairs)
     return given if given.shape == own.shape else None
