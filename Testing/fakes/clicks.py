@@ -72,7 +72,7 @@ class FakeSegmenter:
         settings = self.config.preprocessing
         low, high = settings.window_hu
         hu = features.image[0, 1].numpy() * settings.std * (high - low) + low + settings.mean * (high - low)
-        maps, labels = (part.numpy() for part in prompt[0].chunk(2))
+        maps, labels, _ = (part.numpy() for part in prompt[0].chunk(3))
         classes = torch.from_numpy(self.opinion(hu, maps, labels).astype(np.int64))
         return 0.9 * nn.functional.one_hot(classes, len(maps)).permute(2, 0, 1)[None].float() + 0.1 / len(maps)
 

@@ -20,7 +20,7 @@ from udfa.carry_rules import (
     slices_to_carry,
 )
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
-from udfa.masks import Point, bounding_box, deepest_point, pixels, seeds_at, touching
+from udfa.masks import Point, bounding_box, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
 from udfa.slice_network import SliceNetwork
 
@@ -131,7 +131,8 @@ class SliceEditor:
         local = [_shifted(point, region, -1) for point in points]
         piece = self._piece(z, region, local)
         earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
-        answer = self._ask(z, region, earlier, [PlaneClick(*point, aim.value, aim.positive) for point in points])
+        clicks = [PlaneClick(*point, aim.value, aim.positive) for point in points]
+        answer = self._ask(z, region, earlier, clicks, self._corrected_neighbour(z))
         change, followed = change_for_clicks(piece, answer, local, aim)
         if not change.any():
             return None
@@ -160,9 +161,8 @@ class SliceEditor:
             wanted = hint(state, piece, self.aim)
             if not wanted.any():
                 return
-            place = deepest_point(wanted)
-            asked = PlaneClick(*_shifted(place, region), self.aim.value, self.aim.positive)
-            answer = self._ask(z, region, self._earlier(z), [asked])
+            neighbour = self._labels_with(planes, z - step)
+            answer = self._ask(z, region, self._earlier(z), [], neighbour)
             if state.followed:
                 change = carried_change(state, piece, answer, wanted, self.aim)
             else:
@@ -217,10 +217,29 @@ class SliceEditor:
                 fixed[row, column] = True
         return replace(piece, fixed=fixed)
 
-    def _ask(self, z: int, region: Region, earlier: Sequence[SliceClick], clicks: Sequence[PlaneClick]) -> Answer:
-        """Ask the network about a part of a slice, given earlier clicks and new ones."""
+    def _corrected_neighbour(self, z: int) -> Optional[NDArray[np.uint8]]:
+        """Labels of the slice above or below if somebody has clicked there; None otherwise."""
+        clicked = [click.z for click in self.standing.clicks if abs(click.z - z) == 1]
+        return np.asarray(self.standing.labels[clicked[-1]]) if clicked else None
+
+    def _labels_with(self, planes: Planes, z: int) -> NDArray[np.uint8]:
+        """Labels of a slice as this correction leaves them."""
+        labels = np.array(self.standing.labels[z])
+        if z in planes:
+            labels[planes[z].region] = planes[z].labels
+        return labels
+
+    def _ask(
+        self,
+        z: int,
+        region: Region,
+        earlier: Sequence[SliceClick],
+        clicks: Sequence[PlaneClick],
+        neighbour: Optional[NDArray[np.uint8]],
+    ) -> Answer:
+        """Ask the network about a part of a slice, given earlier clicks, new ones, and a corrected neighbour."""
         prompts = [click.on_plane() for click in earlier] + list(clicks)
-        answer = self.network.ask(z, np.asarray(self.standing.labels[z]), prompts, region)
+        answer = self.network.ask(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour)
         for click in earlier:
             row, column = _shifted((click.row, click.column), region, -1)
             if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:

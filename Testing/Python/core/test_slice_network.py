@@ -86,7 +86,20 @@ def test_the_prompt_shows_clicks_and_labels_on_the_networks_grid() -> None:
     assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (8, 12, 3, 7)
     assert prompt[0, 4 + 2, :10, :20].all()
     assert prompt[0, 4 + 0, 10:20, :20].all()
-    assert prompt.shape == (1, 8, 32, 32)
+    assert not prompt[0, 8:].any()
+    assert prompt.shape == (1, 12, 32, 32)
+
+
+def test_the_prompt_shows_the_labels_of_a_corrected_neighbour() -> None:
+    segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=2.0)
+    network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, 1.0, 1.0))
+    neighbour = np.zeros((40, 40), np.uint8)
+    neighbour[20:] = 3
+    network.ask(0, np.zeros((40, 40), np.uint8), [], region((0, 40), (0, 40)), neighbour)
+    (prompt,) = segmenter.prompts
+    assert prompt[0, 8 + 0, :10, :20].all()
+    assert prompt[0, 8 + 3, 10:20, :20].all()
+    assert prompt[0, 8:].sum() == 20 * 20
 
 
 def test_the_air_that_preprocessing_crops_is_background() -> None:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from udfa.config import NetworkConfig
 from udfa.networks.udfa import UDFA
 from udfa.prompts import PlaneClick
+from udfa_training import click_stage, hard_cases
 from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
 from udfa_training.click_stage import ON_CLICK_WEIGHT, ClickObjective, _near, accepted
+from udfa_training.dataset import NO_LABEL
 
 EXACT = ReaderConfig(jitter_pixels=0.0, wrong_share=0.0, choices=1)
 
@@ -114,7 +116,7 @@ def objective() -> ClickObjective:
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     label = torch.from_numpy(np.stack([with_block(1, (5, 30), (5, 30), 64), with_block(2, (20, 60), (10, 40), 64)]))
-    return image, label[:, None]
+    return image, torch.stack([label, label.roll(2, dims=1)], dim=1)
 
 
 def test_the_loss_depends_on_the_seed_only(objective: ClickObjective) -> None:
@@ -133,13 +135,52 @@ def test_the_first_step_teaches_the_zero_initialised_convolutions(objective: Cli
     assert objective.network.prompt_encoder is not None
     gradients = {n: p.grad for n, p in objective.network.named_parameters() if p.grad is not None}
     assert {name.split(".")[0] for name in gradients} == {"prompt_encoder"}
-    assert any(g.abs().sum() > 0 for n, g in gradients.items() if ".to_skip." in n)
-    assert all(g.abs().sum() == 0 for n, g in gradients.items() if ".stages." in n)
+    for last in (".to_skip.", ".to_output."):
+        assert any(g.abs().sum() > 0 for n, g in gradients.items() if last in n)
+    for first in (".down.", ".context.", ".mix.", ".join."):
+        assert all(g.abs().sum() == 0 for n, g in gradients.items() if first in n)
 
 
 def test_slices_without_any_error_are_learned_from_too(objective: ClickObjective) -> None:
     image, _ = batch()
     with torch.no_grad():
         automatic = objective.network(image).argmax(dim=1)
-        loss = objective(image, automatic[:, None], 0)
+        loss = objective(image, torch.stack([automatic, automatic], dim=1), 0)
     assert torch.isfinite(loss)
+
+
+def test_a_slice_at_the_end_has_no_neighbour_to_learn_from(
+    objective: ClickObjective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(click_stage, "NEIGHBOUR_SHARE", 1.0)
+    image, label = batch()
+    label[1, 1] = NO_LABEL
+    prompts: list[torch.Tensor] = []
+    assert objective.network.prompt_encoder is not None
+    hook = objective.network.prompt_encoder.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[0]))
+    with torch.no_grad():
+        loss = objective(image, label, 0)
+    hook.remove()
+    assert torch.isfinite(loss)
+    for prompt in prompts:
+        assert prompt[0, 6:].sum() == 64 * 64
+        assert not prompt[1, 6:].any()
+
+
+def test_a_carried_slice_has_a_neighbour_and_no_clicks(
+    objective: ClickObjective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(click_stage, "NEIGHBOUR_SHARE", 1.0)
+    monkeypatch.setattr(click_stage, "CARRY_SHARE", 1.0)
+    monkeypatch.setattr(click_stage, "FAULTY_NEIGHBOUR_SHARE", 0.0)
+    monkeypatch.setattr(hard_cases, "RENAME_SHARE", 0.0)
+    image, label = batch()
+    prompts: list[torch.Tensor] = []
+    assert objective.network.prompt_encoder is not None
+    hook = objective.network.prompt_encoder.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[0]))
+    with torch.no_grad():
+        objective(image, label, 0)
+    hook.remove()
+    for prompt in prompts:
+        assert not prompt[:, :3].any()
+        assert torch.equal(prompt[:, 6:].argmax(dim=1), label[:, 1])

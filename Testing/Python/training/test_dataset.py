@@ -12,7 +12,7 @@ import torch
 from udfa.config import PreprocessingConfig
 from udfa.errors import InvalidInputError
 from udfa_training.augment import Augmentation, AugmentConfig
-from udfa_training.dataset import SliceDataset, SliceStack, _resize_label, load_stack, open_prepared
+from udfa_training.dataset import NO_LABEL, SliceDataset, SliceStack, _resize_label, load_stack, open_prepared
 
 STILL = AugmentConfig(rotation_degrees=0.0, scale=0.0, shift_share=0.0, intensity_probability=0.0)
 PREPROCESSING = PreprocessingConfig(in_plane_spacing_mm=4.0, tile_size=64)
@@ -75,6 +75,14 @@ def test_an_item_depends_only_on_seed_and_index() -> None:
 def test_the_channels_are_the_neighbouring_slices_and_repeat_at_the_ends(z: int, channels: list[int]) -> None:
     image, _ = dataset([numbered_stack({1: z})])[0]
     assert image.mean(dim=(1, 2)).tolist() == channels
+
+
+def test_the_labels_of_a_neighbouring_slice_come_along_when_asked_for() -> None:
+    labels = np.arange(3, dtype=np.uint8)[:, None, None].repeat(64, 1).repeat(64, 2)
+    stack = SliceStack(np.zeros((3, 64, 64), np.float16), labels)
+    data = SliceDataset([stack], 3, 1, Augmentation(64, STILL), 0.0, 0, neighbour_labels=True)
+    seen = {tuple(int(plane.float().mean()) for plane in data[i][1]) for i in range(60)}
+    assert seen == {(0, NO_LABEL), (0, 1), (1, 0), (1, 2), (2, 1), (2, NO_LABEL)}
 
 
 def test_one_slice_is_repeated_when_the_model_takes_no_neighbours() -> None:

@@ -10,7 +10,7 @@ from udfa.networks.udfa import EncoderFeatures
 from udfa.prompts import PlaneClick
 from udfa_training import hard_cases
 from udfa_training.click_stage import told
-from udfa_training.hard_cases import corrupted, renamed
+from udfa_training.hard_cases import Renamed, corrupted, renamed
 
 SIDE = 64
 
@@ -85,6 +85,13 @@ def test_a_renamed_structure_is_renamed_as_a_whole_and_alone() -> None:
         assert np.array_equal(result.labels[~result.region], labels_of()[~result.region])
         assert (result.region == (labels_of() == old)).all()
     assert {int(r.labels[r.region][0]) for r in changed} == {0, 1, 2, 3, 4}
+
+
+def test_the_next_slice_is_renamed_likewise() -> None:
+    task = Renamed(np.array([[2, 0]]), np.array([[True, False]]), value=1, name=2)
+    assert task.likewise(np.array([[1, 1, 0, 3]])).tolist() == [[2, 2, 0, 3]]
+    nothing = Renamed(np.array([[1, 0]]), np.zeros((1, 2), bool))
+    assert nothing.likewise(np.array([[1, 0]])).tolist() == [[1, 0]]
 
 
 def test_references_stay_as_they_are_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
