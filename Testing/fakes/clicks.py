@@ -138,7 +138,7 @@ def wake_prompt_encoder(network: UDFA, seed: int = 0) -> None:
     assert network.prompt_encoder is not None
     torch.manual_seed(seed)
     with torch.no_grad():
-        for layer in network.prompt_encoder.to_skip:
+        for layer in (*network.prompt_encoder.to_skip, network.prompt_encoder.to_output):
             layer.weight.normal_(std=0.5)
             layer.bias.normal_(std=0.5)
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fakes.clicks import wake_prompt_encoder
 from udfa.checkpoint import Description, load_checkpoint, read_info, save_checkpoint
 from udfa.config import ModelConfig, to_dict
 from udfa.errors import InvalidInputError
@@ -37,7 +38,10 @@ def with_labels(model: ModelConfig, labels: tuple[str, ...], prompt: bool = Fals
 def checkpoint(path: Path, model: ModelConfig, licence: str = "made") -> Path:
     """A checkpoint with random weights."""
     torch.manual_seed(7)
-    save_checkpoint(path, UDFA(model.network), model, Description(licence, "tests"))
+    network = UDFA(model.network)
+    if network.prompt_encoder is not None:
+        wake_prompt_encoder(network)
+    save_checkpoint(path, network, model, Description(licence, "tests"))
     return path
 
 
@@ -84,13 +88,16 @@ def test_the_prompt_encoder_finds_its_columns_by_name_too(model: ModelConfig, tm
     source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", with_labels(model, model.labels, prompt=True)))
     other = with_labels(model, ("spleen", "aorta"), prompt=True)
     network = UDFA(other.network)
-    key = "prompt_encoder.stages.0.0.0.weight"
+    key, last = "prompt_encoder.down.0.0.weight", "prompt_encoder.to_output.weight"
     before, given = weights(network)[key], source.network.state_dict()[key]
     transfer = take_over(network, other.labels, source)
     after = network.state_dict()[key]
-    # Columns: clicks on background, spleen, aorta, then their one-hot maps; there 4 + 4, with spleen in place 2.
-    assert torch.equal(after[:, [0, 1, 3, 4]], given[:, [0, 2, 4, 6]])
-    assert torch.equal(after[:, [2, 5]], before[:, [2, 5]])
+    # Columns: clicks on background, spleen, aorta, then two times one-hot maps; there 3 x 4, with spleen in place 2.
+    assert torch.equal(after[:, [0, 1, 3, 4, 6, 7]], given[:, [0, 2, 4, 6, 8, 10]])
+    assert torch.equal(after[:, [2, 5, 8]], before[:, [2, 5, 8]])
+    # Rows: four sub-pixels of each class.
+    output = source.network.state_dict()[last]
+    assert torch.equal(network.state_dict()[last][:8], torch.cat([output[:4], output[8:12]]))
     assert transfer.prompt_encoder == "kept"
 
 
