@@ -5,7 +5,8 @@
 The protocol is VerSe's (arXiv 2412.16381): clicks until Dice 0.85, 0.90, 0.95, at most 20, a failure counts as 20; from
 the automatic result and from scratch. DATA is a folder prepared by `udfa-train prepare`; its validation cases are used,
 whose patients the checkpoint has never seen. Every tool is corrected by its own robot, which clicks into the largest
-error that this tool has left, and the classical tools get UDFA's clicks as well ("same clicks").
+error that this tool has left, and the classical tools get UDFA's clicks as well ("same clicks"). "whole error" is no
+tool but a bound: with each click the whole connected error, in 3D, is put right.
 
 Writes clicks.csv (a row per click), summary.json, summary.md and PNG plots.
 """
@@ -32,6 +33,7 @@ sys.path[:0] = [str(ROOT / "UDFASegmentation"), str(ROOT / "Testing")]
 from Benchmarks.classical_tools import CLASSICAL_TOOLS, Tool  # noqa: E402
 from Benchmarks.robot_report import write_report  # noqa: E402
 from Benchmarks.robots import ROBOTS, Robot, RobotClick, next_click  # noqa: E402
+from Benchmarks.whole_error import WholeError  # noqa: E402
 from udfa.checkpoint import load_checkpoint  # noqa: E402
 from udfa.devices import make_plan  # noqa: E402
 from udfa.geometry import Volume, canonical_orientation  # noqa: E402
@@ -43,6 +45,10 @@ from udfa.slice_network import SliceNetwork  # noqa: E402
 from udfa.volume_io import read_volume  # noqa: E402
 
 MOST_CLICKS = 20
+
+BOUND = "whole error"
+"""Name of the bound in tables and plots."""
+
 ENOUGH_DICE = 0.95
 """A run ends here; its Dice is held for the clicks that it did not need."""
 
@@ -138,6 +144,8 @@ def run(
         base = {"case": case.name, "label": label, "start": start, "robot": robot.name}
         made: list[RobotClick] = []
         yield from corrected(tool, case, value, robot, settings, {**base, "tool": "UDFA", "clicks_of": "own"}, made)
+        bound = WholeError(beginning.copy(), case.reference)
+        yield from corrected(bound, case, value, robot, settings, {**base, "tool": BOUND, "clicks_of": "own"}, [])
         for name in settings.rivals:
             for clicks_of, replay in (("own", None), ("udfa", made)):
                 rival = CLASSICAL_TOOLS[name](case.volume.array, case.volume.spacing_mm, beginning.copy())

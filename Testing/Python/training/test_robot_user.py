@@ -14,6 +14,7 @@ from Benchmarks.classical_tools import CLASSICAL_TOOLS, Brush, RegionGrowing, Se
 from Benchmarks.robot_report import Run, harm_of, read_runs, summary_of, write_report
 from Benchmarks.robot_user import Case, Row, Settings, corrected, run
 from Benchmarks.robots import Robot, RobotClick, next_click
+from Benchmarks.whole_error import WholeError
 from fakes.clicks import FakeSegmenter, by_intensity, volume_of
 from udfa.interaction import CorrectionSession, SessionOptions
 
@@ -174,5 +175,18 @@ def test_the_report_has_tables_numbers_and_plots(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["timing_medians_s"] == {"first": 0.3}
     assert summary["latency"]["with_encoder"]["clicks"] >= 1
-    assert len(read_runs(tmp_path / "clicks.csv")) == 6
+    assert len(read_runs(tmp_path / "clicks.csv")) == 8
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("dice_by_tool.png", "dice_by_label.png"))
+
+
+def test_the_bound_puts_the_clicked_error_right_and_no_other() -> None:
+    reference, labels = np.zeros((4, 8, 8), np.uint8), np.zeros((4, 8, 8), np.uint8)
+    reference[0:3, 1:3, 1:3], reference[0, 6, 6], labels[3, 5, 1:4] = 1, 1, 1
+    tool = WholeError(labels, reference)
+    tool.click((1, 1, 1), 1, True)
+    assert tool.labelmap.sum() == 3 * 2 * 2 + 3
+    tool.click((3, 5, 2), 1, True)
+    assert tool.labelmap[3].sum() == 3, "a wrong click changes nothing"
+    tool.click((3, 5, 2), 1, False)
+    tool.click((0, 6, 6), 1, True)
+    assert np.array_equal(tool.labelmap, reference)

@@ -176,5 +176,7 @@ def test_the_bundled_configurations_load(name: str, shared: str) -> None:
 def test_a_file_without_what_is_shared_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "unified.yaml"
     path.write_text("output: run\ntasks: {}\n")
-    with pytest.raises(InvalidInputError, match="shared is None, but must be .backbone., .adapters. or .all-but-heads."):
+    with pytest.raises(
+        InvalidInputError, match="shared is None, but must be .backbone., .adapters. or .all-but-heads."
+    ):
         load_run(path)
