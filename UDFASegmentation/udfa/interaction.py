@@ -32,7 +32,7 @@ Position = tuple[int, int, int]
 class SessionOptions:
     """What the user can set for corrections."""
 
-    carry_slices: int = 4
+    carry_slices: int = 10
     """How many slices up and down a correction may be carried; 0 edits the clicked slice only."""
     reach_mm: float = 60.0
     """How far from the click a correction may reach within a slice, in mm; twice as far where the label is new."""

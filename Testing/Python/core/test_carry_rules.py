@@ -153,12 +153,13 @@ def test_only_partners_and_the_background_may_receive() -> None:
     assert limited_to(piece, frozenset({1, 3})).givable.tolist() == [True, True, False, True]
 
 
-def test_a_correction_carries_one_and_a_half_times_as_far_as_it_is_wide() -> None:
-    """The largest disc in a square of 20 mm has a radius of 10 mm: 15 mm, or seven slices of 2 mm."""
+def test_a_correction_carries_as_far_as_it_is_wide_and_half_as_far_again() -> None:
+    """The largest disc in a square of 20 mm has a radius of 10 mm: 30 mm, or fifteen slices of 2 mm."""
     change = square(10, 30)
-    assert slices_to_carry(change, (1.0, 1.0), 2.0, limit=20) == 7
+    assert slices_to_carry(change, (1.0, 1.0), 2.0, limit=20) == 15
     assert slices_to_carry(change, (1.0, 1.0), 2.0, limit=4) == 4
-    assert slices_to_carry(change, (0.5, 0.5), 2.0, limit=20) == 3
+    assert slices_to_carry(change, (0.5, 0.5), 2.0, limit=20) == 7
     line = np.zeros(SIZE, bool)
     line[20, 5:35] = True
-    assert slices_to_carry(line, (1.0, 1.0), 2.0, limit=20) == 0
+    assert slices_to_carry(line, (1.0, 1.0), 2.0, limit=20) == 1
+    assert slices_to_carry(line, (1.0, 1.0), 4.0, limit=20) == 0
