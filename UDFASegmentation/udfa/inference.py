@@ -269,7 +269,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def decode(self, features: EncoderFeatures, prompt: Tensor | None = None) -> Tensor:
-        """Class probabilities (n, K, S, S) float32 from features and an optional prompt (n, 2K, S, S)."""
+        """Class probabilities (n, K, S, S) float32 from features and an optional prompt (n, 3K, S, S)."""
         prompt = None if prompt is None else prompt.to(self.plan.device)
         with self._autocast():
             logits = self.network.decode(features, prompt=prompt)[0]

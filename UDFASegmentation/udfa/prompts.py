@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -73,16 +74,18 @@ def resize_labels(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     return plane[rows[:, None], columns[None, :]]
 
 
-def prompt_tensor(maps: Tensor, labels: Tensor, side: int) -> Tensor:
+def prompt_tensor(maps: Tensor, labels: Tensor, neighbour: Optional[Tensor], side: int) -> Tensor:
     """Join click maps and one-hot labels and pad them to the tile.
 
     Args:
         maps: (K, h, w) click maps.
-        labels: (K, h, w) one-hot current labelmap.
+        labels: (K, h, w) one-hot labels of the slice.
+        neighbour: (K, h, w) one-hot labels of a corrected neighbouring slice; None without one.
         side: Side S of the square tile.
 
     Returns:
-        (1, 2K, S, S) float32.
+        (1, 3K, S, S) float32.
     """
     height, width = maps.shape[-2:]
-    return F.pad(torch.cat([maps, labels]), (0, side - width, 0, side - height))[None]
+    joined = torch.cat([maps, labels, torch.zeros_like(labels) if neighbour is None else neighbour])
+    return F.pad(joined, (0, side - width, 0, side - height))[None]

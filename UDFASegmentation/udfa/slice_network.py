@@ -76,7 +76,12 @@ class SliceNetwork:
         return np.asarray(total / 9, dtype=np.float32)
 
     def ask(
-        self, z: int, labels: NDArray[np.uint8], clicks: Iterable[PlaneClick], region: Region
+        self,
+        z: int,
+        labels: NDArray[np.uint8],
+        clicks: Iterable[PlaneClick],
+        region: Region,
+        neighbour: Optional[NDArray[np.uint8]] = None,
     ) -> NDArray[np.float32]:
         """Return the class probabilities of a part of a slice, given clicks.
 
@@ -85,19 +90,19 @@ class SliceNetwork:
             labels: (H, W) labels of the slice as they stand.
             clicks: Clicks on the slice, in pixels of the volume.
             region: Rows and columns to answer for; its centre decides which window of a large slice is looked at.
+            neighbour: (H, W) labels of the slice above or below, if that was corrected.
 
         Returns:
             (K, h, w) of the region. Outside the window around the region's centre: the labels as they stand; in the
             air that preprocessing crops: background.
         """
-        row, row_end, column, column_end = self._grid.crop
         shape = self._grid.network_shape
-        plane = torch.from_numpy(np.array(labels[row:row_end, column:column_end], order="C"))
-        current = one_hot_labels(resize_labels(plane, shape), self.num_classes)
+        current = self._one_hot(labels)
         maps = click_maps([self._scaled(click) for click in clicks], self.num_classes, shape)
         top, left, side = self._window(region)
         area = (slice(None), slice(top, min(shape[0], top + side)), slice(left, min(shape[1], left + side)))
-        prompt = prompt_tensor(maps[area], current[area], side)
+        beside = None if neighbour is None else self._one_hot(neighbour)[area]
+        prompt = prompt_tensor(maps[area], current[area], beside, side)
         answer = current.clone()
         height, width = answer[area].shape[1:]
         answer[area] = self._decode(z, top, left, side, prompt)[:, :height, :width]
@@ -107,6 +112,12 @@ class SliceNetwork:
         """Compute and cache the encoder features that a click at a pixel of a slice will need."""
         region = (slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1))
         self._features(z, *self._window(region))
+
+    def _one_hot(self, labels: NDArray[np.uint8]) -> Tensor:
+        """Labels of a slice on the network's grid. (H, W) -> (K, h, w) float32."""
+        row, row_end, column, column_end = self._grid.crop
+        plane = torch.from_numpy(np.array(labels[row:row_end, column:column_end], order="C"))
+        return one_hot_labels(resize_labels(plane, self._grid.network_shape), self.num_classes)
 
     def _scaled(self, click: PlaneClick) -> PlaneClick:
         """The same click in network pixels of the cropped slice."""

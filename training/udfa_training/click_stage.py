@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Optional
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,9 +13,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from udfa.networks.udfa import UDFA, EncoderFeatures
-from udfa.prompts import CLICK_RADIUS, PlaneClick, click_maps, one_hot_labels
+from udfa.prompts import CLICK_RADIUS, PlaneClick, click_maps, one_hot_labels, prompt_tensor
 from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
-from udfa_training.hard_cases import corrupted, renamed
+from udfa_training.dataset import NO_LABEL
+from udfa_training.hard_cases import Renamed, corrupted, renamed
 
 START_SHARES = (0.5, 0.2, 0.3)
 """How often a sample starts from the automatic result, from nothing, and from a disturbed reference."""
@@ -26,11 +30,22 @@ ON_CLICK_WEIGHT = 4.0
 """Weight of the pixels of a click's own disc among those near it: a click is to be followed."""
 
 
+NEIGHBOUR_SHARE = 0.4
+"""Share of the samples in which the neighbouring slice is known, as when a correction is carried."""
+
+CARRY_SHARE = 0.6
+"""Share of these in which nobody has clicked on the slice itself."""
+
+FAULTY_NEIGHBOUR_SHARE = 0.3
+"""Share of these in which the neighbouring slice has mistakes of its own."""
+
+
 class ClickObjective(nn.Module):
     """One training step of the prompt encoder.
 
     A reader clicks one to `max_clicks` times; each click answers what the clicks before it led to. Only the last
-    answer is trained, so that memory and time stay those of one decoder pass with gradients.
+    answer is trained, so that memory and time stay those of one decoder pass with gradients. Some samples know the
+    labels of a neighbouring slice instead of clicks, or besides them.
 
     Args:
         network: U-DFA with a prompt encoder.
@@ -46,34 +61,50 @@ class ClickObjective(nn.Module):
         self.criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 
     def forward(self, image: Tensor, label: Tensor, seed: int) -> Tensor:
-        """Return the loss. Image (B, 3, S, S), label (B, 1, S, S) int64; seed fixes all draws."""
+        """Return the loss.
+
+        Args:
+            image: (B, 3, S, S).
+            label: (B, 2, S, S) int64 labels of the slice and of a neighbouring one, NO_LABEL where there is none.
+            seed: Fixes all draws.
+        """
         random = np.random.default_rng((seed, 1))
-        original = label[:, 0].cpu().numpy()
-        tasks = [renamed(plane, self.network.config.num_classes, random) for plane in original]
-        reference = np.stack([task.labels for task in tasks])
         with torch.no_grad():
             features = corrupted(self.network.encode(image), random)
             automatic = self.network.decode(features)[0].argmax(dim=1).cpu().numpy()
-        current = np.stack([self._start(a, r, random) for a, r in zip(automatic, reference)])
-        clicks: list[list[PlaneClick]] = [[] for _ in current]
+        planes = label.cpu().numpy()
+        samples = [self._sample(a, here, beside, random) for a, (here, beside) in zip(automatic, planes)]
         rounds = int(random.integers(1, self.max_clicks + 1))
         for i in range(rounds):
-            self._click(clicks, current, reference, random)
-            prompt = self._prompt(clicks, current).to(image.device)
+            for sample in samples:
+                sample.click(random, self.reader)
+            prompt = torch.stack([s.prompt(self.network.config.num_classes) for s in samples]).to(image.device)
             if i + 1 < rounds:
                 with torch.no_grad():
                     logits = self._answer(features, prompt)
-                answers = logits.argmax(dim=1).cpu().numpy()
-                current = np.stack([accepted(c, a, found) for c, a, found in zip(current, answers, clicks)])
+                for sample, answer in zip(samples, logits.argmax(dim=1).cpu().numpy()):
+                    sample.current = accepted(sample.current, answer, sample.clicks)
         logits = self._answer(features, prompt).float()
-        # Nobody can know of a new name that no click has told.
-        settled = [t.labels if told(c, t.region) else o for c, t, o in zip(clicks, tasks, original)]
-        target = torch.from_numpy(np.stack(settled)).to(image.device)
-        near = torch.stack([_near(c, label.shape[-2:]) for c in clicks]).to(image.device)
+        target = torch.from_numpy(np.stack([sample.target() for sample in samples])).to(image.device)
+        near = torch.stack([_near(sample.clicks, label.shape[-2:]) for sample in samples]).to(image.device)
         pointwise = F.cross_entropy(logits, target, reduction="none")
         local = (pointwise * near).sum() / near.sum().clamp(min=1)
         loss: Tensor = self.criterion(logits, target[:, None]) + NEAR_CLICK_WEIGHT * local
         return loss
+
+    def _sample(
+        self, automatic: np.ndarray, labels: np.ndarray, beside: np.ndarray, random: np.random.Generator
+    ) -> _Sample:
+        """Draw what a reader finds on a slice, given the automatic result and the true labels here and beside it."""
+        task = renamed(labels, self.network.config.num_classes, random)
+        current = self._start(automatic, task.labels, random)
+        known = random.random() < NEIGHBOUR_SHARE and not (beside == NO_LABEL).any()
+        told_beside = known and bool((beside == task.value).any())
+        beside = task.likewise(beside)
+        if known and random.random() < FAULTY_NEIGHBOUR_SHARE:
+            beside = disturbed(beside, random)
+        clickable = not known or random.random() >= CARRY_SHARE
+        return _Sample(labels, task, current, beside if known else None, told_beside, clickable)
 
     def _answer(self, features: EncoderFeatures, prompt: Tensor) -> Tensor:
         return self.network.decode(features, prompt=prompt)[0]
@@ -85,23 +116,47 @@ class ClickObjective(nn.Module):
             return automatic
         return np.zeros_like(automatic) if start == 1 else disturbed(reference, random)
 
-    def _click(
-        self, clicks: list[list[PlaneClick]], current: np.ndarray, reference: np.ndarray, random: np.random.Generator
-    ) -> None:
-        for found, labels, wanted in zip(clicks, current, reference):
-            click = next_click(labels, wanted, random, self.reader)
-            if click is not None:
-                found.append(click)
 
-    def _prompt(self, clicks: list[list[PlaneClick]], current: np.ndarray) -> Tensor:
-        """(B, 2K, S, S)"""
-        classes = self.network.config.num_classes
-        shape = (int(current.shape[1]), int(current.shape[2]))
-        prompts = [
-            torch.cat([click_maps(found, classes, shape), one_hot_labels(torch.from_numpy(labels), classes)])
-            for found, labels in zip(clicks, current)
-        ]
-        return torch.stack(prompts)
+@dataclass
+class _Sample:
+    """A slice while it is corrected.
+
+    Attributes:
+        original: (S, S) true labels.
+        task: The labels to reach.
+        current: (S, S) labels as they stand.
+        neighbour: (S, S) labels of a neighbouring slice; None when they are not known.
+        told_beside: Whether they show the task's renamed structure.
+        clickable: Whether the reader clicks at all.
+        clicks: Clicks so far.
+    """
+
+    original: np.ndarray
+    task: Renamed
+    current: np.ndarray
+    neighbour: Optional[np.ndarray]
+    told_beside: bool
+    clickable: bool
+    clicks: list[PlaneClick] = field(default_factory=list)
+
+    def click(self, random: np.random.Generator, reader: ReaderConfig) -> None:
+        """Let the reader click once more."""
+        click = next_click(self.current, self.task.labels, random, reader) if self.clickable else None
+        if click is not None:
+            self.clicks.append(click)
+
+    def prompt(self, classes: int) -> Tensor:
+        """(3K, S, S)"""
+        height, width = self.current.shape
+        maps = click_maps(self.clicks, classes, (height, width))
+        labels = one_hot_labels(torch.from_numpy(self.current), classes)
+        known = None if self.neighbour is None else one_hot_labels(torch.from_numpy(self.neighbour), classes)
+        return prompt_tensor(maps, labels, known, height)[0]
+
+    def target(self) -> np.ndarray:
+        """(S, S) labels to learn. Nobody can know of a new name that neither a click nor the next slice has told."""
+        known = self.told_beside or told(self.clicks, self.task.region)
+        return self.task.labels if known else self.original
 
 
 def accepted(current: np.ndarray, answer: np.ndarray, clicks: list[PlaneClick]) -> np.ndarray:

@@ -24,6 +24,9 @@ from udfa_training.augment import Augmentation
 
 MANIFEST = "manifest.json"
 
+NO_LABEL = 255
+"""Label value of a neighbouring slice that does not exist."""
+
 
 @dataclass(frozen=True)
 class CaseEntry:
@@ -118,6 +121,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         augmentation: Random transform to S x S.
         foreground_share: Share of class-balanced draws.
         seed: Seed of all draws.
+        neighbour_labels: Also return the labels of the slice above or below, whichever is drawn.
     """
 
     def __init__(
@@ -128,7 +132,9 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         augmentation: Augmentation,
         foreground_share: float,
         seed: int,
+        neighbour_labels: bool = False,
     ) -> None:
+        self.neighbour_labels = neighbour_labels
         self.stacks = stacks
         self.in_slices = in_slices
         self.augmentation = augmentation
@@ -145,7 +151,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         self.present = sorted(self.by_label)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return image (3, S, S) float32 and label (1, S, S) int64."""
+        """Return image (3, S, S) float32 and label (1, S, S) int64, or (2, S, S) with those of a neighbouring slice."""
         random = np.random.default_rng((self.seed, index))
         label = 0
         if self.present and random.random() < self.foreground_share:
@@ -156,7 +162,11 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         depth, height, width = stack.images.shape
         neighbours = [max(0, z - 1), z, min(depth - 1, z + 1)] if self.in_slices == 3 else [z, z, z]
         image = torch.from_numpy(stack.images[neighbours].astype(np.float32))
-        target = torch.from_numpy(stack.labels[z].astype(np.float32))[None]
+        planes = [stack.labels[z]]
+        if self.neighbour_labels:
+            beside = z + int(random.choice((-1, 1)))
+            planes.append(stack.labels[beside] if 0 <= beside < depth else np.full_like(planes[0], NO_LABEL))
+        target = torch.from_numpy(np.stack(planes).astype(np.float32))
         centre = (height / 2, width / 2)
         if label:
             rows, columns = np.nonzero(stack.labels[z] == label)

@@ -125,6 +125,7 @@ def make_loader(config: FitConfig, data: PreparedData, first_step: int, fabric: 
         Augmentation(config.size, config.augment),
         config.foreground_share,
         config.seed,
+        neighbour_labels=config.stage == "clicks",
     )
     total = config.batch_size * fabric.world_size
     order = [

@@ -78,10 +78,18 @@ class Renamed:
     Attributes:
         labels: (H, W) labels to learn.
         region: (H, W) pixels of the renamed structure; empty when there is none.
+        value: Its value before; 0 when there is none.
+        name: Its value now.
     """
 
     labels: NDArray[np.integer]
     region: NDArray[np.bool_]
+    value: int = 0
+    name: int = 0
+
+    def likewise(self, labels: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Return the labels of another slice with the structure renamed there, too."""
+        return np.where(labels == self.value, self.name, labels) if self.value else labels
 
 
 def renamed(reference: NDArray[np.integer], num_classes: int, random: np.random.Generator) -> Renamed:
@@ -103,4 +111,4 @@ def renamed(reference: NDArray[np.integer], num_classes: int, random: np.random.
     names = [name for name in range(1, num_classes) if name != value]
     name = 0 if random.random() < RENAME_BACKGROUND_SHARE or not names else int(random.choice(names))
     region = np.asarray(reference == value)
-    return Renamed(np.where(region, name, reference), region)
+    return Renamed(np.where(region, name, reference), region, value, name)

@@ -57,19 +57,16 @@ class UNetDecoder(nn.Module):
         self.head = nn.Conv2d(c2, num_classes * IMAGE_FOLD**2, kernel_size=1)
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(c, num_classes, kernel_size=1) for c in (c2, c4, c8))
 
-    def forward(
-        self, image: Tensor, maps: list[Tensor], tokens: Tensor | None, deep_supervision: bool = False
-    ) -> list[Tensor]:
+    def features(self, image: Tensor, maps: list[Tensor], tokens: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Decode.
 
         Args:
             image: (B, C, H, W), the network's input.
             maps: Fused maps at strides 2, 4, 8, 16, 32.
             tokens: (B, D, H/16, W/16) final tokens, or None.
-            deep_supervision: Also return the logits of the auxiliary heads.
 
         Returns:
-            Logits (B, K, H, W), and with deep supervision those at strides 2, 4 and 8 after it.
+            Decoded maps at strides 2, 4 and 8.
         """
         m2, m4, m8, m16, m32 = maps
         if self.tokens is not None and tokens is not None:
@@ -78,7 +75,24 @@ class UNetDecoder(nn.Module):
         x8 = self.stage8(x16, m8)
         x4 = self.stage4(x8, m4)
         x2 = self.stage2(x4, torch.cat([m2, F.pixel_unshuffle(image, IMAGE_FOLD)], dim=1))
-        logits = [F.pixel_shuffle(self.head(x2), IMAGE_FOLD)]
-        if deep_supervision:
-            logits += [head(x) for head, x in zip(self.auxiliary_heads, (x2, x4, x8))]
-        return logits
+        return x2, x4, x8
+
+    def logits(self, x2: Tensor, added: Tensor | None = None) -> Tensor:
+        """Logits (B, K, H, W) of the decoded map at stride 2; `added` (B, 4K, H/2, W/2) counts into them, folded."""
+        folded = self.head(x2)
+        return F.pixel_shuffle(folded if added is None else folded + added, IMAGE_FOLD)
+
+    def forward(
+        self, image: Tensor, maps: list[Tensor], tokens: Tensor | None, deep_supervision: bool = False
+    ) -> list[Tensor]:
+        """Decode to logits (B, K, H, W), with deep supervision followed by those of the heads at strides 2, 4, 8.
+
+        Args:
+            image: As for `features`.
+            maps: As for `features`.
+            tokens: As for `features`.
+            deep_supervision: Also return the logits of the auxiliary heads.
+        """
+        decoded = self.features(image, maps, tokens)
+        heads = zip(self.auxiliary_heads, decoded) if deep_supervision else ()
+        return [self.logits(decoded[0]), *(head(x) for head, x in heads)]

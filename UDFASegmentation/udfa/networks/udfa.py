@@ -69,7 +69,9 @@ class UDFA(nn.Module):
         self.prompt_encoder = (
             None
             if config.prompt_channels is None
-            else PromptEncoder(config.num_classes, config.prompt_channels, config.spa_channels[:4])
+            else PromptEncoder(
+                config.num_classes, config.prompt_channels, config.spa_channels[:4], config.decoder_channels[-1]
+            )
         )
 
     def encode(self, image: Tensor) -> EncoderFeatures:
@@ -104,8 +106,8 @@ class UDFA(nn.Module):
 
         Args:
             features: What `encode` returned.
-            deep_supervision: Also return the logits at strides 2, 4 and 8.
-            prompt: (B, 2K, H, W) click maps and one-hot labelmap as in PromptEncoder; None for the automatic result.
+            deep_supervision: Also return the logits at strides 2, 4 and 8; of the automatic result only.
+            prompt: (B, 3K, H, W) click maps and labelmaps as in PromptEncoder; None for the automatic result.
 
         Returns:
             [logits (B, K, H, W)], with deep supervision followed by the others.
@@ -113,14 +115,19 @@ class UDFA(nn.Module):
         Raises:
             InvalidInputError: A prompt was given to a model without a prompt encoder.
         """
-        maps = features.maps
         if prompt is not None:
-            if self.prompt_encoder is None:
-                raise InvalidInputError("This checkpoint takes no clicks: it has no prompt encoder. Choose another.")
-            additions = self.prompt_encoder(prompt)
-            maps = [m + a for m, a in zip(maps, additions)] + maps[len(additions) :]
-        decoded: list[Tensor] = self.decoder(features.image, maps, features.tokens, deep_supervision)
+            return [self._guided(features, prompt)]
+        decoded: list[Tensor] = self.decoder(features.image, features.maps, features.tokens, deep_supervision)
         return decoded
+
+    def _guided(self, features: EncoderFeatures, prompt: Tensor) -> Tensor:
+        """(B, K, H, W) logits, given a prompt."""
+        if self.prompt_encoder is None:
+            raise InvalidInputError("This checkpoint takes no clicks: it has no prompt encoder. Choose another.")
+        additions, finest = self.prompt_encoder(prompt, features.maps)
+        maps = [m + a for m, a in zip(features.maps, additions)] + features.maps[len(additions) :]
+        x2, _, _ = self.decoder.features(features.image, maps, features.tokens)
+        return self.decoder.logits(x2, self.prompt_encoder.output(finest, x2))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, K, H, W)."""
