@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,9 @@ def test_two_results_are_compared_case_by_case(
     with (output / "scores.csv").open(newline="") as file:
         assert {row["source"] for row in csv.DictReader(file)} == {"perfect", "shifted"}
     assert (output / "differences_dice.png").stat().st_size > 1000
-    assert "no p-value: 3 patients with a difference" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "too few (3)" in printed
+    assert "with fewer than 6 no difference could reach p < 0.05" in printed
 
 
 def test_two_files_of_one_name_are_told_apart_by_their_folders(
@@ -249,6 +252,16 @@ def test_two_files_of_one_name_are_told_apart_by_their_folders(
         folders.append(labelmaps(prepared, tmp_path / name / "predicted", 0))
     assert evaluate("--predictions", folders[0], "--against", folders[1], "--data", prepared) == 0
     assert "a/predicted minus b/predicted" in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_the_name_that_fit_gives_is_called_after_its_run(
+    checkpoint: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run7"
+    run.mkdir()
+    shutil.copy(checkpoint, run / "model.safetensors")
+    assert evaluate("--checkpoint", run / "model.safetensors", "--data", prepared) == 0
+    assert "## run7/model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

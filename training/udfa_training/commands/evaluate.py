@@ -35,6 +35,9 @@ OPTION_NAMES = (
 )
 """Options without a default, as the parsed namespace names them, in the order of the recorded command."""
 
+FIT_NAMES = ("model", "best")
+"""Checkpoints of every run are called so."""
+
 
 def add_to(commands: Any) -> None:
     """Add the subcommand's parser."""
@@ -138,9 +141,10 @@ def opened(options: argparse.Namespace, data: PreparedData, cases: Sequence[Case
 
 
 def name_apart(sources: Sequence[PredictionSource], paths: Sequence[Path]) -> None:
-    """Put the folder before the names of sources that would be called the same, such as two `model.safetensors`."""
-    if len({source.name for source in sources}) < len(sources):
-        for source, path in zip(sources, paths):
+    """Put the folder before names that say too little: those that `fit` gives to its files, and equal ones."""
+    equal = len({source.name for source in sources}) < len(sources)
+    for source, path in zip(sources, paths):
+        if equal or source.name in FIT_NAMES:
             source.name = f"{path.resolve().parent.name}/{source.name}"
 
 

@@ -84,7 +84,7 @@ def difference_plot(evaluation: Evaluation, metric: str) -> Figure:
             axes.errorbar([index + 0.28], [estimate.mean], yerr=np.abs(spread), fmt="D", color=ORANGE, capsize=4)
     axes.set_ylabel(f"{TITLES[metric]}: {first.source.name}\nminus {second.source.name}")
     _label_axis(axes, evaluation)
-    axes.set_title(_subtitle(evaluation) + "; diamond: mean with interval", fontsize=9, color=INK, loc="left")
+    axes.set_title(_subtitle(evaluation) + "\ndiamond: mean with interval", fontsize=9, color=INK, loc="left")
     return figure
 
 

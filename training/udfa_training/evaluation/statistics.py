@@ -59,6 +59,8 @@ class PairedTest:
 
     p_value: Optional[float]
     """None when there are too few patients."""
+    differing: int
+    """Patients with a difference: those that the test is about."""
     remark: str
     """Why there is no p-value; empty when there is one."""
 
@@ -127,8 +129,8 @@ def paired_test(differences: NDArray[np.float64], patients: Sequence[str]) -> Pa
     means = means[np.isfinite(means) & (means != 0)]
     if len(means) < FEW_PATIENTS:
         least = f", the least that the test could give is p = {2 / 2 ** len(means):.3g}" if len(means) else ""
-        return PairedTest(None, f"no p-value: {len(means)} patients with a difference{least}")
-    return PairedTest(float(wilcoxon(means).pvalue), "")
+        return PairedTest(None, len(means), f"no p-value: {len(means)} patients with a difference{least}")
+    return PairedTest(float(wilcoxon(means).pvalue), len(means), "")
 
 
 def holm(p_values: Sequence[Optional[float]]) -> list[Optional[float]]:

@@ -10,7 +10,7 @@ from udfa_training.evaluation.comparison import OVERALL, Difference
 from udfa_training.evaluation.protocols import METRICS
 from udfa_training.evaluation.record import Evaluation
 from udfa_training.evaluation.run import CaseResult
-from udfa_training.evaluation.statistics import Estimate
+from udfa_training.evaluation.statistics import FEW_PATIENTS, Estimate
 
 DECIMALS = {"dice": 3, "hd95": 2, "nsd": 3}
 TITLES = {"dice": "Dice", "hd95": "HD95", "nsd": "NSD"}
@@ -40,7 +40,7 @@ def difference_table(evaluation: Evaluation, metric: str, rows: Sequence[Differe
     cells = []
     for row in rows:
         label = f"mean over {len(rows) - 1} labels" if row.label == OVERALL else row.label
-        p = row.test.remark or _p_value(row.test.p_value)
+        p = f"too few ({row.test.differing})" if row.test.p_value is None else _p_value(row.test.p_value)
         estimate = _estimate(row.estimate, metric, sign="+")
         cells.append([label, estimate, p, _p_value(row.p_corrected), str(row.estimate.patients)])
     first, second = (result.source.name for result in evaluation.results)
@@ -66,7 +66,12 @@ def report(evaluation: Evaluation) -> str:
     for metric, rows in evaluation.differences().items():
         if any(row.estimate.cases for row in rows):
             parts += [f"## Differences: {TITLES[metric]}", difference_table(evaluation, metric, rows)]
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in evaluation.notes())])
+    notes = evaluation.notes()
+    if len(evaluation.results) > 1:
+        notes.append(
+            f"too few (n): n patients differ, and with fewer than {FEW_PATIENTS} no difference could reach p < 0.05."
+        )
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)])
 
 
 def _title(evaluation: Evaluation, metric: str) -> str:
