@@ -56,9 +56,9 @@ def test_a_click_is_recorded_with_time_place_label_and_effect() -> None:
     assert (edit.label, edit.value, edit.sign) == ("liver", LIVER, "+")
     # Voxel I=6, J=8, K=2: LPS (10 + 6 * 0.5, 20 + 8 * 1, 30 + 2 * 2).
     assert edit.clicks == (ClickRecord((6, 8, 2), (-13.0, -28.0, 34.0)),)
-    # The block is 5 mm wide: a correction of radius 2.5 mm carries 3.75 mm, one slice of 2 mm up and down.
-    assert (edit.changed_voxels, edit.changed_ml) == (300, 0.3)
-    assert edit.effect == {"liver": LabelEffect(300, 0.3)}
+    # The block is 5 mm wide: a correction of radius 2.5 mm carries 7.5 mm, which is to both ends.
+    assert (edit.changed_voxels, edit.changed_ml) == (400, 0.4)
+    assert edit.effect == {"liver": LabelEffect(400, 0.4)}
     assert edit.box_ijk == (5, 15, 5, 15, 1, 4)
     assert edit.slices == (1, 2, 3)
     assert (edit.undone, edit.note) == (False, "")
@@ -68,7 +68,7 @@ def test_a_click_is_recorded_with_time_place_label_and_effect() -> None:
 def test_the_effect_says_who_won_and_who_lost() -> None:
     session, audit = recorded(labels=np.where(liver_block() == LIVER, SPLEEN, 0).astype(np.uint8))
     session.click((2, 8, 6), LIVER)
-    assert audit.edits[0].effect == {"liver": LabelEffect(300, 0.3), "spleen": LabelEffect(-300, -0.3)}
+    assert audit.edits[0].effect == {"liver": LabelEffect(400, 0.4), "spleen": LabelEffect(-400, -0.4)}
 
 
 def test_a_click_without_effect_is_recorded_with_the_reason() -> None:
@@ -144,7 +144,7 @@ def test_the_document_has_exactly_the_keys_that_are_promised() -> None:
         "box_ijk", "slices", "seconds", "undone", "note",
     ]  # fmt: skip
     assert document["edits"][0]["clicks"] == [{"ijk": [6, 8, 2], "ras_mm": [-13.0, -28.0, 34.0]}]
-    assert document["edits"][0]["effect"] == {"liver": {"voxels": 300, "ml": 0.3}}
+    assert document["edits"][0]["effect"] == {"liver": {"voxels": 400, "ml": 0.4}}
 
 
 def test_keys_that_are_not_known_are_passed_over() -> None:
