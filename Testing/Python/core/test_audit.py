@@ -59,8 +59,8 @@ def test_a_click_is_recorded_with_time_place_label_and_effect() -> None:
     # The block is 5 mm wide: a correction of radius 2.5 mm carries 7.5 mm, which is to both ends.
     assert (edit.changed_voxels, edit.changed_ml) == (400, 0.4)
     assert edit.effect == {"liver": LabelEffect(400, 0.4)}
-    assert edit.box_ijk == (5, 15, 5, 15, 1, 4)
-    assert edit.slices == (1, 2, 3)
+    assert edit.box_ijk == (5, 15, 5, 15, 1, 5)
+    assert edit.slices == (1, 2, 3, 4)
     assert (edit.undone, edit.note) == (False, "")
     assert edit.seconds > 0
 
