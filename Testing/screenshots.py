@@ -1,4 +1,4 @@
-"""Pictures for the README: the module's real panel beside real MRML views, step by step on the bundled CT.
+"""Pictures for the README: the module's real panel beside real MRML views, step by step on the sample data.
 
     python Testing/screenshots.py [FOLDER]        (default: Resources/Screenshots)
 
@@ -29,6 +29,8 @@ LAYOUT_PASSES = 5
 """Wrapped labels settle their heights in several rounds."""
 
 WINDOW_HU = (-160.0, 240.0)
+CINE_SLICE_MM = 8.0
+
 SEEN_FROM = (-0.3, 1.0, 0.15)
 """From where the 3D view looks: from the front, a little from the patient's left (RAS)."""
 
@@ -109,12 +111,18 @@ class Camera:
 
 def walk(user: Any, camera: Camera) -> None:
     """Do the tutorial of the README and take a picture of each step."""
+    walkAbdomen(user, camera)
+    walkHeart(user, camera)
+
+
+def walkAbdomen(user: Any, camera: Camera) -> None:
+    """Segment the sample CT, from choosing it to its uncertainty."""
     import slicer
     import slicer.util
 
     from UDFASegmentationLib.SampleDataSources import ABDOMEN_CT, sampleFolder
 
-    volume = slicer.util.loadVolume(str(sampleFolder() / ABDOMEN_CT.fileName), {"name": "Abdominal CT"})
+    volume = slicer.util.loadVolume(str(sampleFolder() / ABDOMEN_CT.fileName), {"name": ABDOMEN_CT.name})
     volume.GetDisplayNode().AutoWindowLevelOff()
     volume.GetDisplayNode().SetWindowLevelMinMax(*WINDOW_HU)
     camera.show(volume)
@@ -136,6 +144,40 @@ def walk(user: Any, camera: Camera) -> None:
     user.ui.overlayCheckBox.checked = True
     display.SetOpacity2DFill(0.0)
     camera.take(user.parent, "4-uncertainty")
+    user.ui.overlayCheckBox.checked = False
+    user.ui.uncertaintyCheckBox.checked = False
+
+
+def walkHeart(user: Any, camera: Camera) -> None:
+    """Segment the second phase of the sample cine series, as Slicer's Sequences module shows it."""
+    import slicer
+
+    from UDFASegmentationLib.SampleDataSources import CARDIAC_CINE, sampleFolder
+    from UDFASegmentationLib.UncertaintyReview import jumpTo
+
+    logic = slicer.modules.sequences.logic()
+    sequence = logic.AddSequence(str(sampleFolder() / CARDIAC_CINE.fileName))
+    sequence.SetName(CARDIAC_CINE.name)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", CARDIAC_CINE.name)
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.SetSelectedItemNumber(1)
+    logic.UpdateProxyNodesFromSequences(browser)
+    volume = browser.GetProxyNode(sequence)
+    node, selector = user.panel.parameterNode, user.ui.modelSelector
+    node.resultSegmentation.GetDisplayNode().SetVisibility(False)
+    camera.show(volume)
+    node.inputVolume = volume
+    titles = [selector.itemText(index) for index in range(selector.count)]
+    selector.setCurrentIndex(next(index for index, title in enumerate(titles) if "cardiac" in title.lower()))
+    user.settle(60)
+    user.click("segmentButton")
+    user.settle(600)
+    node.resultSegmentation.CreateClosedSurfaceRepresentation()
+    node.resultSegmentation.GetDisplayNode().SetOpacity2DFill(0.45)
+    right, anterior, superior = node.resultSegmentation.GetSegmentCenterRAS("myocardium")
+    jumpTo((right, anterior, superior + CINE_SLICE_MM))
+    camera.lookAtSurfaces()
+    camera.take(user.parent, "5-cine")
 
 
 def openPanel(harness: Any) -> Any:

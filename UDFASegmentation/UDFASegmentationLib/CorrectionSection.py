@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import slicer
@@ -15,15 +16,16 @@ class CorrectionSection:
 
     Args:
         ui: The panel's widgets.
-        undoDepth: Number of edits that can be undone.
+        readUndoDepth: Returns the number of edits that can be undone, from the user's settings.
     """
 
-    def __init__(self, ui: Any, undoDepth: int) -> None:
+    def __init__(self, ui: Any, readUndoDepth: Callable[[], int]) -> None:
         self._ui = ui
+        self._readUndoDepth = readUndoDepth
         self._entered = False
         self._live = False
         editor = ui.segmentEditorWidget
-        editor.setMaximumNumberOfUndoStates(undoDepth)
+        editor.setMaximumNumberOfUndoStates(readUndoDepth())
         # Slicer asks for this order: the parameter node before the scene.
         self._useEditorNode()
         editor.setMRMLScene(slicer.mrmlScene)
@@ -42,6 +44,7 @@ class CorrectionSection:
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
+        self._ui.segmentEditorWidget.setMaximumNumberOfUndoStates(self._readUndoDepth())
         self._useEditorNode()
         self._update()
 

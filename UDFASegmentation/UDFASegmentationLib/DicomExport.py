@@ -76,12 +76,36 @@ def exportStructureSet(segmentationNode: Any, volumeNode: Any, folder: Path) -> 
             "The segmented volume is no longer in the scene. Load it again; an RT Structure Set needs it."
         )
     exporter = plugin.DicomRtImportExportPluginClass()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
     with _inStudyOf(volumeNode, segmentationNode) as (volumeItem, item):
         exportables = [*exporter.examineForExport(volumeItem), *exporter.examineForExport(item)]
+        for exportable in exportables:
+            for name, value in _patientAndStudy(hierarchy, volumeItem).items():
+                exportable.setTag(name, value)
         _export(exporter, exportables, folder)
     if not any(folder.iterdir()):
         raise ExportError("SlicerRT wrote no files. See the error log.")
     return ["The folder holds the image series as well: the structure set refers to it."]
+
+
+def _patientAndStudy(hierarchy: Any, item: int) -> dict[str, str]:
+    """DICOM keyword to value for the patient and the study of an item, as far as known.
+
+    SlicerRT takes them from the exportables, into which its dialog puts them; without them, the structure set would
+    belong to nobody.
+    """
+    constants = slicer.vtkMRMLSubjectHierarchyConstants
+    found = {}
+    for level, keywords in (
+        (constants.GetDICOMLevelPatient(), ("PatientName", "PatientID", "PatientSex", "PatientBirthDate")),
+        (constants.GetDICOMLevelStudy(), ("StudyDate", "StudyTime", "StudyDescription")),
+    ):
+        owner = hierarchy.GetItemAncestorAtLevel(item, level)
+        for keyword in keywords if owner else ():
+            value = hierarchy.GetItemAttribute(owner, f"{constants.GetDICOMAttributePrefix()}{keyword}")
+            if value:
+                found[keyword] = value
+    return found
 
 
 def _plugin(name: str, advice: str) -> Any:

@@ -34,18 +34,31 @@ class ExportFormat:
     """What the menu shows."""
     suffix: str
     """Suffix of the file; empty when a folder is filled with files."""
+    hint: str
+    """What it is for, shown as the menu's tooltip."""
 
 
 FORMATS = {
     entry.key: entry
     for entry in (
-        ExportFormat("seg.nrrd", "Slicer segmentation (.seg.nrrd)", ".seg.nrrd"),
-        ExportFormat("nii.gz", "Labelmap (.nii.gz)", ".nii.gz"),
-        ExportFormat("nrrd", "Labelmap (.nrrd)", ".nrrd"),
-        ExportFormat("stl", "Surfaces (.stl)", ""),
-        ExportFormat("obj", "Surfaces (.obj)", ""),
-        ExportFormat("dicom-seg", "DICOM Segmentation (.dcm)", ".dcm"),
-        ExportFormat("rtstruct", "DICOM RT Structure Set", ""),
+        ExportFormat(
+            "seg.nrrd", "Slicer segmentation (.seg.nrrd)", ".seg.nrrd", "Keeps names, colours, terminology, overlaps."
+        ),
+        ExportFormat(
+            "nii.gz", "Labelmap (.nii.gz)", ".nii.gz", "One image on the volume's grid, one value per segment."
+        ),
+        ExportFormat("nrrd", "Labelmap (.nrrd)", ".nrrd", "One image on the volume's grid, one value per segment."),
+        ExportFormat("stl", "Surfaces (.stl)", "", "One surface file per segment in a folder, as for printing."),
+        ExportFormat("obj", "Surfaces (.obj)", "", "All surfaces with their colours in one file, as for 3D programs."),
+        ExportFormat(
+            "dicom-seg",
+            "DICOM Segmentation (.dcm)",
+            ".dcm",
+            "For volumes loaded from DICOM; needs Slicer 5.12 or newer.",
+        ),
+        ExportFormat(
+            "rtstruct", "DICOM RT Structure Set", "", "Contours with their image series; needs the extension SlicerRT."
+        ),
     )
 }
 

@@ -37,8 +37,10 @@ class ExportSection:
         self._getSettings = getSettings
         self._showStatus = showStatus
         menu = qt.QMenu(ui.exportButton)
+        menu.toolTipsVisible = True
         for entry in FORMATS.values():
             action = qt.QAction(_(entry.title), menu)
+            action.toolTip = _(entry.hint)
             action.connect("triggered()", lambda chosen=entry: self.export(chosen))
             menu.addAction(action)
         ui.exportButton.setMenu(menu)

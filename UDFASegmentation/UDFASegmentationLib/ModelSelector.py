@@ -143,7 +143,7 @@ class ModelSelector:
         self._ui.removeModelButton.enabled = entry is not None and self._isAdded(entry)
         self._ui.modelInfoLabel.text = _describeEntry(entry)
         info = entry.info if entry is not None else None
-        self._ui.modelInfoLabel.toolTip = "" if info is None else describeModel(info, long=True)
+        self._ui.modelInfoLabel.toolTip = _describeEntry(entry) if info is None else describeModel(info, long=True)
         self._updating = True
         try:
             self._fillLabels(info, omittedLabels)

@@ -78,7 +78,7 @@ class SegmentationWidget(VTKObservationMixin):
             ui, self._run, services.models, services.warmUp, services.installer, self._onRunState, self._onFinished
         )
         self.inspection = InspectionSection(ui, self.chores, services.settings, self._updateButtons)
-        self.correction = CorrectionSection(ui, services.settings.read().undoDepth)
+        self.correction = CorrectionSection(ui, lambda: services.settings.read().undoDepth)
         self.result = ResultSection(ui, self.chores, self.runs.showStatus)
         self.export = ExportSection(
             ui, lambda: self.result.segmentationNode, lambda: self.result.runSettings, self.runs.showStatus
@@ -112,7 +112,8 @@ class SegmentationWidget(VTKObservationMixin):
         self.parameters.use()
         self.shortcuts.install()
         self.correction.enter()
-        self.runs.resumeInstallation()
+        # Not at once: installing shows windows, and Slicer is still busy with switching modules.
+        qt.QTimer.singleShot(0, self._resumeInstallation)
 
     def exit(self) -> None:
         """Another module is shown; a run goes on."""
@@ -153,6 +154,10 @@ class SegmentationWidget(VTKObservationMixin):
         if not self.models.keptLabels():
             return _("Tick at least one structure.")
         return self.inspection.blockingReason
+
+    def _resumeInstallation(self) -> None:
+        if self._entered:
+            self.runs.resumeInstallation()
 
     def _request(self) -> RunRequest:
         node, model = self.parameterNode, self.models.current

@@ -32,6 +32,7 @@ class ctkSettingsPanel(PythonQtManners, QtWidgets.QWidget):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._registered: dict[str, tuple[Any, str, Any]] = {}
+        self._inDialog = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Instances of Python subclasses may have attributes of their own, as in PythonQt."""
@@ -41,16 +42,26 @@ class ctkSettingsPanel(PythonQtManners, QtWidgets.QWidget):
             QtWidgets.QWidget.__setattr__(self, name, value)
 
     def registerProperty(self, settingKey: str, widget: Any, objectProperty: str, propertySignal: str) -> None:
-        """Take the stored value into the widget, else keep the widget's value as the default; store changes."""
+        """Keep the widget's value as the default. Nothing is read or stored before the page is in the dialog."""
         if not propertySignal.startswith("2"):
             raise ValueError(f"'{propertySignal}' is not what SIGNAL() gives.")
         signal = findSignal(widget, propertySignal[1:])
-        settings = QtCore.QSettings()
         self._registered[settingKey] = (widget, objectProperty, getattr(widget, objectProperty))
-        if settings.contains(settingKey):
-            value, current = settings.value(settingKey), getattr(widget, objectProperty)
-            setQtProperty(widget, objectProperty, type(current)(value))
-        signal.connect(lambda *_: QtCore.QSettings().setValue(settingKey, getattr(widget, objectProperty)))
+        signal.connect(lambda *_: self._store(settingKey))
+
+    def _store(self, settingKey: str) -> None:
+        if self._inDialog:
+            widget, objectProperty, _default = self._registered[settingKey]
+            QtCore.QSettings().setValue(settingKey, getattr(widget, objectProperty))
+
+    def joinDialog(self) -> None:
+        """What the dialog does with a new page: stored values go into the widgets, the others' defaults are stored."""
+        self._inDialog, settings = True, QtCore.QSettings()
+        for settingKey, (widget, objectProperty, _default) in self._registered.items():
+            if settings.contains(settingKey):
+                value, current = settings.value(settingKey), getattr(widget, objectProperty)
+                setQtProperty(widget, objectProperty, type(current)(value))
+            self._store(settingKey)
 
     def restoreDefaultSettings(self) -> None:
         """Give all widgets the values that they were registered with."""
@@ -69,6 +80,7 @@ class SettingsDialog:
         if not isinstance(panel, ctkSettingsPanel):
             raise TypeError(f"{panel} is not a ctkSettingsPanel.")
         self.panels.append((label, panel))
+        panel.joinDialog()
 
 
 def SIGNAL(signature: str) -> str:

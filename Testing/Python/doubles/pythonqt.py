@@ -16,6 +16,9 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 _QOBJECT_INTERNALS = frozenset({"metaObject", "property", "setProperty", "name"})
 
+_VIRTUAL_PROPERTIES = frozenset({"sizeHint", "minimumSizeHint"})
+"""Properties that are virtual methods too: PySide6 looks for them here whenever Qt lays out, and must find methods."""
+
 
 def hasQtProperty(obj: QtCore.QObject, name: str) -> bool:
     """Whether a Qt property of that name exists, static or dynamic."""
@@ -35,7 +38,7 @@ class PythonQtManners:
         if name in ("connect", "disconnect"):
             # PySide6 looks these two up past the order of base classes.
             return types.MethodType(PythonQtManners.__dict__[name], self)
-        if name.startswith("_") or name in _QOBJECT_INTERNALS:
+        if name.startswith("_") or name in _QOBJECT_INTERNALS or name in _VIRTUAL_PROPERTIES:
             return super().__getattribute__(name)
         for cls in type(self).__mro__:
             if name in cls.__dict__ and not cls.__module__.startswith("PySide6"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +17,16 @@ from UDFASegmentationLib.Export import exportSegmentation
 from UDFASegmentationLib.ExportFiles import ExportError
 from UDFASegmentationLib.ProvenanceFile import segmentTag
 from UDFASegmentationLib.SegmentationWriter import writeResult
+
+
+class Exportable:
+    """What qSlicerDICOMExportable has of it."""
+
+    def __init__(self, item: int) -> None:
+        self.directory, self.item, self.tags = "", item, {}
+
+    def setTag(self, name: str, value: str) -> None:
+        self.tags[name] = value
 
 
 class Case:
@@ -38,6 +48,7 @@ class Case:
         self.elsewhere = self.hierarchy.CreateFolderItem(scene, "elsewhere")
         self.item = self.hierarchy.CreateItem(self.elsewhere, self.node)
         self.seen: list[dict] = []
+        self.tags: list[dict] = []
         self.message = ""
         self.files = ["subject_hierarchy_export.SEG2026.dcm"]
 
@@ -65,10 +76,11 @@ def plugins(case, monkeypatch):
     class PluginClass:
         def examineForExport(self, subjectHierarchyItemID):
             case.look(subjectHierarchyItemID)
-            return [SimpleNamespace(directory="", item=subjectHierarchyItemID)]
+            return [Exportable(subjectHierarchyItemID)]
 
         def export(self, exportables):
             case.look(exportables[-1].item)
+            case.tags = [exportable.tags for exportable in exportables]
             for name in case.files:
                 (Path(exportables[0].directory) / name).write_bytes(b"DICM")
             return case.message
@@ -176,6 +188,14 @@ def test_a_structure_set_is_exported_with_its_image_series(case, plugins, tmp_pa
     assert case.seen[0]["item"] == case.volumeItem
     assert case.seen[1]["item"] == case.item
     assert "image series" in result.notes[0]
+
+
+def test_a_structure_set_belongs_to_the_patient_and_the_study_of_the_volume(case, plugins, tmp_path):
+    case.hierarchy.SetItemAttribute(case.patient, "DICOM.PatientName", "Doe^Jonathan")
+    case.hierarchy.SetItemAttribute(case.study, "DICOM.StudyDate", "20261122")
+    exportSegmentation(case.node, tmp_path / "rt", "rtstruct")
+    known = {"PatientName": "Doe^Jonathan", "PatientID": "MRN-4711", "StudyDate": "20261122"}
+    assert case.tags == [known, known]
 
 
 def test_a_structure_set_needs_the_volume(case, plugins, tmp_path):

@@ -26,14 +26,21 @@ def page(_doubles, scene, monkeypatch):
     sys.modules.pop("UDFASegmentationLib.SettingsPanel", None)
 
 
+def opened(page):
+    """The page as the user sees it: in Application Settings."""
+    panel = page.UDFASettingsPanel()
+    ctk_settings.SettingsDialog().addPanel("UDFA Segmentation", panel)
+    return panel
+
+
 def read():
     import qt
 
     return Settings(qt.QSettings()).read()
 
 
-def test_the_page_starts_with_the_defaults_and_stores_nothing_unasked(page):
-    panel = page.UDFASettingsPanel()
+def test_the_page_starts_with_the_defaults(page):
+    panel = opened(page)
     assert panel.deviceComboBox.currentUserDataAsString == Preferences().device
     assert panel.precisionComboBox.currentUserDataAsString == Preferences().precision
     assert panel.cacheSpinBox.value == Preferences().cacheMegabytes
@@ -42,7 +49,7 @@ def test_the_page_starts_with_the_defaults_and_stores_nothing_unasked(page):
 
 
 def test_what_the_user_changes_is_what_the_module_reads(page):
-    panel = page.UDFASettingsPanel()
+    panel = opened(page)
     panel.deviceComboBox.currentIndex = 1
     panel.precisionComboBox.currentIndex = 3
     panel.cacheSpinBox.value = 2048
@@ -50,18 +57,24 @@ def test_what_the_user_changes_is_what_the_module_reads(page):
     assert read() == Preferences("cpu", "bfloat16", 2048, 7)
 
 
+def test_what_is_stored_is_what_the_widgets_say_not_a_page_that_is_not_shown_yet(page):
+    panel = page.UDFASettingsPanel()
+    panel.undoSpinBox.value = 7
+    assert read() == Preferences()
+
+
 def test_stored_values_are_shown(page):
     import qt
 
     Settings(qt.QSettings()).write(device="cuda", precision="float32", cacheMegabytes=512, undoDepth=9)
-    panel = page.UDFASettingsPanel()
+    panel = opened(page)
     assert panel.deviceComboBox.currentUserDataAsString == "cuda"
     assert panel.precisionComboBox.currentUserDataAsString == "float32"
     assert (panel.cacheSpinBox.value, panel.undoSpinBox.value) == (512, 9)
 
 
 def test_every_choice_is_one_that_the_settings_accept(page):
-    panel = page.UDFASettingsPanel()
+    panel = opened(page)
     for name, box in (("device", panel.deviceComboBox), ("precision", panel.precisionComboBox)):
         for index in range(box.count):
             box.currentIndex = index
@@ -69,7 +82,7 @@ def test_every_choice_is_one_that_the_settings_accept(page):
 
 
 def test_the_defaults_can_be_restored(page):
-    panel = page.UDFASettingsPanel()
+    panel = opened(page)
     panel.undoSpinBox.value = 7
     panel.deviceComboBox.currentIndex = 2
     panel.restoreDefaultSettings()
@@ -77,7 +90,7 @@ def test_the_defaults_can_be_restored(page):
 
 
 def test_every_widget_has_a_tooltip(page):
-    panel = page.UDFASettingsPanel()
+    panel = opened(page)
     for box in (panel.deviceComboBox, panel.precisionComboBox, panel.cacheSpinBox, panel.undoSpinBox):
         assert len(box.toolTip) > 20
 

@@ -29,9 +29,9 @@ from doubles import harness
 import tempfile
 with harness.installed(Path(tempfile.mkdtemp())):
     import numpy, vtk, slicer.util, importlib.metadata
-    start = time.perf_counter()
+    start = time.process_time()
     import UDFASegmentation
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     loaded = [name for name in ("torch", "timm", "safetensors", "SimpleITK", "scipy") if name in sys.modules]
 print("SECONDS", seconds, "LOADED", ",".join(loaded))
 """
@@ -84,6 +84,31 @@ def test_a_renamed_widget_keeps_the_panel_from_opening(harness, fake, tmp_path, 
         harness.open(models=fake, installer=None, warmUp=lambda: None)
 
 
+def test_every_widget_keeps_a_tooltip_whatever_is_chosen(opened, volume, models):
+    import qt
+
+    def without() -> list[str]:
+        return [
+            name for name, widget in vars(opened.ui).items() if isinstance(widget, qt.QWidget) and not widget.toolTip
+        ]
+
+    opened.settle()
+    top = {"UDFASegmentation"}
+    assert set(without()) <= top
+    actions = opened.ui.exportButton.menu().actions()
+    assert opened.ui.exportButton.menu().toolTipsVisible
+    assert all(len(action.toolTip) > 20 for action in actions)
+    # A model that cannot be used, none at all, and a volume without voxels.
+    (models / "tiny.safetensors").write_bytes(b"damaged")
+    opened.panel.models.refresh()
+    assert set(without()) <= top
+    (models / "tiny.safetensors").unlink()
+    opened.panel.models.refresh()
+    opened.panel.parameterNode.inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    opened.settle()
+    assert set(without()) <= top
+
+
 def test_every_visible_widget_has_a_tooltip():
     root = ElementTree.parse(UI_FILE).getroot()
     top = root.find("widget")
@@ -131,17 +156,13 @@ def test_the_loader_refuses_a_ui_file_that_slicer_would_load_wrongly(tmp_path, o
 
 
 def test_importing_the_module_file_is_fast_and_imports_neither_torch_nor_timm():
-    times = []
-    for _attempt in range(3):
-        output = subprocess.run(
-            [sys.executable, "-c", prepared(IMPORT_SCRIPT)], capture_output=True, text=True, check=True
-        ).stdout
-        seconds, loaded = re.search(r"SECONDS (\S+) LOADED (\S*)", output).groups()
-        assert loaded == ""
-        times.append(float(seconds))
-        if times[-1] < 0.3:
-            break
-    assert min(times) < 0.3
+    """In a fresh process; in seconds of processor time, which other programs do not lengthen."""
+    output = subprocess.run(
+        [sys.executable, "-c", prepared(IMPORT_SCRIPT)], capture_output=True, text=True, check=True
+    ).stdout
+    seconds, loaded = re.search(r"SECONDS (\S+) LOADED (\S*)", output).groups()
+    assert loaded == ""
+    assert float(seconds) < 0.3
 
 
 @pytest.mark.usefixtures("_doubles")

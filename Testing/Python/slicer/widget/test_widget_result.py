@@ -159,6 +159,10 @@ def test_the_editor_is_given_the_result_and_the_volume(finished, volume):
     assert editor.segmentationNode() is finished.panel.parameterNode.resultSegmentation
     assert editor.sourceVolumeNode() is volume
     assert editor._undoStates == 50, "the undo depth of the settings"
+    finished.widget.exit()
+    finished.panel._services.settings.write(undoDepth=7)
+    finished.widget.enter()
+    assert editor._undoStates == 7, "the settings are read again when the module is shown"
 
 
 def test_the_editors_keys_live_only_while_its_section_is_open_and_the_module_shown(finished):
