@@ -52,7 +52,8 @@ def run(model_name: str | None, output: Path) -> None:
     import slicer.util
 
     from headless.boot import boot
-    from headless.overview import Overview, write_overview
+    from headless.overview import write_overview
+    from headless.overview_parts import Overview
     from headless.reading import read_labels
     from udfa.errors import UDFAError
     from udfa.statistics import label_statistics, write_csv

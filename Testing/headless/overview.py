@@ -6,7 +6,6 @@ The panels are real MRML views where OpenGL works, else drawn with numpy; matplo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +18,13 @@ import slicer
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from headless.overview_parts import SLICE_SIZE, SLICE_WIDTH_MM, SPACE_SIZE, WINDOW_HU, Overview, Panel, richest
+from headless.plain_panels import draw_panels
 from headless.requirements import missing_rendering
 from udfa.geometry import Volume, canonical_orientation, reorient
-from udfa.labels import Label
-from udfa.statistics import LabelStatistics
 from udfa.volume_io import written_aside
 
-SLICE_SIZE, SPACE_SIZE = (620, 520), (620, 400)
-"""(width, height) of the slices above and of the 3D views below, in pixels."""
-
 GUTTER, LEGEND_WIDTH, DPI = 10, 370, 100
-WINDOW_HU = (-160.0, 240.0)
-"""HU shown as black and as white: the usual abdominal window."""
-
-SLICE_WIDTH_MM = 370.0
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of the overview."""
-
-    picture: NDArray[np.uint8]
-    """(H, W, 3)."""
-    caption: str
-    sides: tuple[str, str] = ("R", "L")
-    """What lies on the left and on the right of the picture."""
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What the picture shows.
-
-    Attributes:
-        volume: Volume node.
-        segmentation: Segmentation node with closed surfaces.
-        labelmap: (D, H, W) on the volume's grid.
-        image: The volume as arrays.
-        labels: Label value to label.
-        statistics: One row per label.
-        title: First line of the legend.
-        subtitle: Second line.
-    """
-
-    volume: Any
-    segmentation: Any
-    labelmap: NDArray[np.uint8]
-    image: Volume
-    labels: dict[int, Label]
-    statistics: Sequence[LabelStatistics]
-    title: str
-    subtitle: str
 
 
 def write_overview(path: Path, overview: Overview) -> str:
@@ -78,8 +34,6 @@ def write_overview(path: Path, overview: Overview) -> str:
         What drew the panels, in plain words.
     """
     if missing_rendering():
-        from headless.plain_panels import draw_panels
-
         panels, how = draw_panels(overview), f"numpy and matplotlib ({missing_rendering()})"
     else:
         panels, how = render_panels(overview), "the MRML views of slicer-core"
@@ -104,12 +58,6 @@ def ras(volume: Volume, index: tuple[float, float, float]) -> tuple[float, float
     step = np.asarray(volume.direction) * np.asarray(volume.spacing_mm)
     left, posterior, superior = np.asarray(volume.origin_mm) + step @ index
     return (-float(left), -float(posterior), float(superior))
-
-
-def richest(labels: NDArray[np.uint8]) -> int:
-    """Index of the slice along axis 0 with the most labels; of several, the one with most labelled voxels."""
-    scores = [(len(np.unique(plane)), int(np.count_nonzero(plane))) for plane in labels]
-    return max(range(len(scores)), key=scores.__getitem__)
 
 
 def render_panels(overview: Overview) -> list[Panel]:

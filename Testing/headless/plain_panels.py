@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headless.overview import SLICE_SIZE, SLICE_WIDTH_MM, SPACE_SIZE, WINDOW_HU, Overview, Panel, richest
+from headless.overview_parts import SLICE_SIZE, SLICE_WIDTH_MM, SPACE_SIZE, WINDOW_HU, Overview, Panel, richest
 from udfa.geometry import canonical_orientation, reorient
 
 FILL = 0.45
