@@ -45,16 +45,18 @@ class ctkCollapsibleButton(PythonQtManners, QtWidgets.QAbstractButton):
     collapsed = QtCore.Property(bool, getCollapsed, setCollapsed)
 
     def sizeHint(self) -> QtCore.QSize:
-        """Size of the contents plus header, or of the header alone while collapsed."""
+        """Size of the contents below the header, or of the header alone while collapsed."""
         layout = QtWidgets.QWidget.layout(self)
-        inner = layout.sizeHint() if layout is not None and not self._collapsed else QtCore.QSize(60, HEADER_HEIGHT)
-        return inner.expandedTo(QtCore.QSize(60, HEADER_HEIGHT))
+        return self._withHeader(layout.sizeHint() if layout is not None else QtCore.QSize())
 
     def minimumSizeHint(self) -> QtCore.QSize:
-        """As sizeHint, with the smallest width the contents allow."""
+        """As sizeHint, with the smallest size that the contents allow."""
         layout = QtWidgets.QWidget.layout(self)
-        inner = layout.minimumSize() if layout is not None and not self._collapsed else QtCore.QSize(60, HEADER_HEIGHT)
-        return inner.expandedTo(QtCore.QSize(60, HEADER_HEIGHT))
+        return self._withHeader(layout.minimumSize() if layout is not None else QtCore.QSize())
+
+    def _withHeader(self, contents: QtCore.QSize) -> QtCore.QSize:
+        below = 0 if self._collapsed else max(0, contents.height())
+        return QtCore.QSize(max(60, 0 if self._collapsed else contents.width()), HEADER_HEIGHT + below)
 
     def mouseReleaseEvent(self, event: QtGui.QMouseEvent) -> None:
         """A click on the header collapses or expands."""
