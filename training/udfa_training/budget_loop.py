@@ -124,34 +124,22 @@ def _train(
     output, identity, last_step = run
     model, optimizer = fabric.setup(state.module, state.optimizer)
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
-    total = budget.batch_size * fabric.world_size
-    order = [
-        step * total + fabric.global_rank * budget.batch_size + i
-        for step in range(state.step, last_step)
-        for i in range(budget.batch_size)
-    ]
-    loader: DataLoader[Any] = DataLoader(dataset, budget.batch_size, sampler=order, num_workers=budget.workers)
     progress = tqdm(total=budget.steps, initial=state.step, desc=output.name, disable=not fabric.is_global_zero)
-    for batch in loader:
-        started = time.perf_counter(), time.process_time()
+    for batch in _loader(dataset, budget, fabric, state.step, last_step):
+        wall, cpu = time.perf_counter(), time.process_time()
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate * warmup_cosine(state.step, budget.warmup_steps, budget.steps)
         seed = budget.seed + 1_000_003 * (state.step * fabric.world_size + fabric.global_rank)
         loss = model(*(fabric.to_device(part) for part in batch), seed=seed)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UDFAError(
-                f"The loss became {value} at step {state.step} of {output}. Start anew with a lower learning_rate or "
-                f"precision 32-true in another output folder."
-            )
+        value = _finite(loss, state.step, output)
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=budget.gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         _update_average(state, budget.ema_decay)
         state.step += 1
-        state.wall_seconds.append(time.perf_counter() - started[0])
-        state.cpu_seconds.append(time.process_time() - started[1])
+        state.wall_seconds.append(time.perf_counter() - wall)
+        state.cpu_seconds.append(time.process_time() - cpu)
         progress.update()
         progress.set_postfix(loss=f"{value:.3f}")
         if not fabric.is_global_zero:
@@ -161,6 +149,28 @@ def _train(
         if state.step % budget.save_every == 0 or state.step == last_step:
             save(state, identity, output / "last.pt")
     progress.close()
+
+
+def _loader(dataset: Dataset[Any], budget: Budget, fabric: Fabric, first: int, last: int) -> DataLoader[Any]:
+    """Batches of the steps from first to last; the same however the run was split."""
+    total = budget.batch_size * fabric.world_size
+    order = [
+        step * total + fabric.global_rank * budget.batch_size + i
+        for step in range(first, last)
+        for i in range(budget.batch_size)
+    ]
+    return DataLoader(dataset, budget.batch_size, sampler=order, num_workers=budget.workers)
+
+
+def _finite(loss: Tensor, step: int, output: Path) -> float:
+    """The loss as a number; UDFAError if it is NaN or infinite."""
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise UDFAError(
+            f"The loss became {value} at step {step} of {output}. Start anew with a lower learning_rate or precision "
+            f"32-true in another output folder."
+        )
+    return value
 
 
 def warmup_cosine(step: int, warmup_steps: int, steps: int) -> float:
