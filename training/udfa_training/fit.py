@@ -100,8 +100,9 @@ def make_fabric(config: FitConfig | UnifiedConfig) -> Fabric:
     common = config.common if isinstance(config, UnifiedConfig) else config
     strategy = "auto"
     if common.devices * common.num_nodes > 1:
-        # Weights that a step does not use: the other tasks' heads, and the prompt encoder in stage network.
-        partly = isinstance(config, UnifiedConfig) or common.stage == "network"
+        # Weights that a step does not use: those of other tasks, and the prompt encoder in stage network.
+        clicks = common.model.network.prompt_channels is not None and common.stage == "network"
+        partly = isinstance(config, UnifiedConfig) or clicks
         strategy = "ddp_find_unused_parameters_true" if partly else "ddp"
     return Fabric(
         accelerator=common.accelerator,

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch.distributed
+
 from udfa.devices import is_out_of_memory
 from udfa.errors import UDFAError
+
+SECOND_AFTER_SECONDS = 2.0
+"""Signals that follow sooner are copies of the first: launchers pass on what the terminal sends to all processes."""
 
 
 class StopRequest:
     """Ctrl+C or SIGTERM while this context is open: `asked` becomes true, and the loop stops after its step.
 
-    The second signal ends the program at once.
+    Another signal, SECOND_AFTER_SECONDS later or more, ends the program at once.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._asked_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -35,8 +42,11 @@ class StopRequest:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self._restore()
+        if self.asked and time.monotonic() - self._asked_at >= SECOND_AFTER_SECONDS:
+            self._restore()
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked, self._asked_at = True, time.monotonic()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -76,6 +86,9 @@ def failures_explained(saved: Path, step: Callable[[], int]) -> Iterator[None]:
         if "DataLoader worker" in str(error):
             what = f"A loader process was killed after step {step()} ({error})."
             advice = "Often memory was short: start the same command again, with fewer --workers (0: none)."
+        elif "Connection closed by peer" in str(error) or isinstance(error, torch.distributed.DistError):
+            what = f"Another process of the run ended after step {step()}; its message says why."
+            advice = "Start the same command again."
         elif is_out_of_memory(error):
             what = f"Memory ran out after step {step()} ({str(error).splitlines()[0]})."
             advice = "Start anew with half the batch_size and twice accumulate, which gives the same steps."
