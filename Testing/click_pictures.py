@@ -125,7 +125,7 @@ class Scene:
 
         names = [one.name for one in self.model.labels]
         values = range(1, len(names) + 1) if label is None else [names.index(label) + 1]
-        labelmap, options = self.labelmap(), SessionOptions(carry_slices=4)
+        labelmap, options = self.labelmap(), SessionOptions()
         session = CorrectionSession(self.model.engine, readVolume(self.volume), labelmap, options)  # type: ignore[arg-type]
         found = worst_mistake(session, self.reference, [v for v in values if (labelmap == v).any()])
         if found is None:

@@ -1,14 +1,16 @@
-"""Classical corrections that take the same clicks: region growing, a GrowCut-like watershed, a brush."""
+"""Classical corrections that take the same clicks: region growing, Slicer's GrowCut, a watershed, a brush."""
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Position = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -88,29 +90,43 @@ class Brush(ClassicalTool):
 
 @dataclass
 class RegionGrowing(ClassicalTool):
-    """Confidence-connected region growing from the click, in a smoothed image; the brush where it finds nothing.
+    """Confidence-connected region growing from the click in a smoothed image, and the brush's ball around the click.
 
-    Growth is limited to the label's complement (adding) or the label (removing), as Slicer's tools do with masking.
+    It grows through voxels that lack the label (adding) or have it (removing), as Slicer's tools do with masking, and
+    its statistics are of such voxels only: neighbours beyond the border of the label do not blur them.
     """
 
+    reach_mm: float = 40.0
     multiplier: float = 2.0
     radius_mm: float = 5.0
+    rounds: int = 3
+    least_deviation: float = 5.0
+    """Grey values; a flat neighbourhood must not keep the region from growing."""
 
     def region(self, box: Box, seed: Position, value: int, positive: bool) -> NDArray[np.bool_]:
-        """Return the grown region and the brush's sphere that makes sure of the click."""
+        """Return the grown region and the brush's ball that makes sure of the click."""
         allowed = (self.labelmap[box] == value) != positive
-        smooth = sitk.CurvatureFlow(self.as_image(self.image[box].astype(np.float32)), 0.0625, 3)
-        masked = sitk.GetArrayFromImage(smooth)
-        masked[~allowed] = masked.min() - 1000
-        index = tuple(int(s) for s in reversed(seed))
-        grown = sitk.ConfidenceConnected(self.as_image(masked), [index], 2, self.multiplier, 2, 1)
-        sphere = self.distance_mm(allowed.shape, seed) <= self.radius_mm
-        return np.asarray(((sitk.GetArrayFromImage(grown) > 0) & allowed) | sphere)
+        smooth = sitk.GetArrayFromImage(
+            sitk.CurvatureFlow(self.as_image(self.image[box].astype(np.float32)), 0.0625, 3)
+        )
+        distance = self.distance_mm(allowed.shape, seed)
+        ball = distance <= self.radius_mm
+        grown = ball & allowed
+        for _ in range(self.rounds):
+            if not grown.any():
+                break
+            known = smooth[grown]
+            spread = self.multiplier * max(float(known.std()), self.least_deviation)
+            alike = allowed & (np.abs(smooth - known.mean()) <= spread)
+            parts, _ = ndimage.label(alike | (ball & allowed))
+            touched = np.unique(parts[ball & allowed])
+            grown = np.isin(parts, touched[touched > 0])
+        return np.asarray(grown | ball)
 
 
 @dataclass
-class SeededWatershed(ClassicalTool):
-    """What GrowCut does, by a watershed of the gradient from the same kinds of seeds.
+class SeededTool(ClassicalTool):
+    """What tools have in common that split the box between two kinds of seeds.
 
     Seeds of the wanted side: a ball around the click and, where that side is labelled already, its inside. Seeds of the
     other side: its inside away from the click, and the shell of the box.
@@ -122,19 +138,21 @@ class SeededWatershed(ClassicalTool):
     free_mm: float = 20.0
 
     def region(self, box: Box, seed: Position, value: int, positive: bool) -> NDArray[np.bool_]:
-        """Return the basin of the wanted side, limited to what it lacks."""
+        """Return what the wanted side wins, limited to what it lacks."""
         wanted = (self.labelmap[box] == value) == positive
         distance = self.distance_mm(wanted.shape, seed)
         markers = np.zeros(wanted.shape, dtype=np.uint8)
         markers[self.inner(~wanted) & (distance > self.free_mm)] = 2
         shell = np.ones(wanted.shape, bool)
-        shell[tuple(slice(1, -1) if n > 2 else slice(None) for n in wanted.shape)] = False
+        shell[tuple(slice(2, -2) if n > 4 else slice(None) for n in wanted.shape)] = False
         markers[shell & ~wanted] = 2
         markers[self.inner(wanted)] = 1
         markers[distance <= self.radius_mm] = 1
-        gradient = sitk.GradientMagnitudeRecursiveGaussian(self.as_image(self.image[box].astype(np.float32)), 1.5)
-        basins = sitk.MorphologicalWatershedFromMarkers(gradient, self.as_image(markers), markWatershedLine=False)
-        return np.asarray((sitk.GetArrayFromImage(basins) == 1) & ~wanted)
+        return np.asarray((self.split(box, markers) == 1) & ~wanted)
+
+    def split(self, box: Box, markers: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """Return which side each voxel of a box belongs to, 1 or 2, given seeds of both."""
+        raise NotImplementedError
 
     def inner(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Voxels deeper inside a mask than `inside_mm`."""
@@ -146,8 +164,59 @@ class SeededWatershed(ClassicalTool):
         return np.asarray(sitk.GetArrayFromImage(depth) > self.inside_mm)
 
 
+@dataclass
+class SeededWatershed(SeededTool):
+    """A watershed of the gradient."""
+
+    sigma_mm: float = 1.5
+
+    def split(self, box: Box, markers: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """Return the basins."""
+        image = self.as_image(self.image[box].astype(np.float32))
+        gradient = sitk.GradientMagnitudeRecursiveGaussian(image, self.sigma_mm)
+        basins = sitk.MorphologicalWatershedFromMarkers(gradient, self.as_image(markers), markWatershedLine=False)
+        return np.asarray(sitk.GetArrayFromImage(basins))
+
+
+@dataclass
+class GrowCut(SeededTool):
+    """GrowCut as Slicer's effect "Grow from seeds" has it: Slicer's own filter."""
+
+    distance_penalty: float = 0.0
+
+    def split(self, box: Box, markers: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """Return the regions that the seeds have won."""
+        import slicer
+
+        grow = slicer.vtkImageGrowCutSegment()
+        grow.SetDistancePenalty(self.distance_penalty)
+        grow.SetIntensityVolume(self.as_vtk(self.image[box].astype(np.int16)))
+        grow.SetSeedLabelVolume(self.as_vtk(markers))
+        grow.Update()
+        scalars = grow.GetOutput().GetPointData().GetScalars()
+        return np.asarray(numpy_support.vtk_to_numpy(scalars).reshape(markers.shape))
+
+    def as_vtk(self, array: NDArray[np.generic]) -> Any:
+        """A VTK image with the volume's spacing."""
+        image = vtk.vtkImageData()
+        image.SetDimensions(*reversed(array.shape))
+        image.SetSpacing(*reversed(self.spacing_mm))
+        image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True))
+        return image
+
+
 CLASSICAL_TOOLS: dict[str, type[ClassicalTool]] = {
     "region growing": RegionGrowing,
     "seeded watershed": SeededWatershed,
     "brush": Brush,
 }
+
+try:
+    import vtk
+    from vtk.util import numpy_support
+except ImportError:
+    # Without slicer-core there is no GrowCut to compare with.
+    pass
+else:
+    if importlib.util.find_spec("slicer") is not None:
+        CLASSICAL_TOOLS["GrowCut"] = GrowCut

@@ -73,6 +73,8 @@ class Row:
     right: int = 0
     """Changed voxels that are right now."""
     outside_box: int = 0
+    foreign: int = 0
+    """Changed voxels that the clicked label neither took nor gave."""
     slices: int = 0
     seconds: float = 0.0
     encoded: int = 0
@@ -205,17 +207,20 @@ def corrected(
             changed=int(changed.sum()),
             right=int(right.sum()),
             outside_box=getattr(tool, "outside_box", 0),
+            foreign=int((changed & (before != value) & (tool.labelmap != value)).sum()),
             slices=getattr(tool, "slices", 0),
             seconds=seconds,
             encoded=getattr(tool, "encoded", 0),
         )
 
 
-def slab_seconds(segmenter: Segmenter, volume: Volume, carry: int, repeats: int = 5) -> list[float]:
-    """Times to segment a slab of 2 carry + 1 slices from the middle of a volume automatically."""
-    middle = volume.array.shape[0] // 2
-    slab = volume.array[max(0, middle - carry) : middle + carry + 1]
-    part = Volume(np.ascontiguousarray(slab), volume.spacing_mm, volume.direction, volume.origin_mm)
+def slab_seconds(segmenter: Segmenter, case: Case, middle: int, carry: int, repeats: int = 5) -> list[float]:
+    """Times to segment the 2 carry + 1 slices around a slice of a volume automatically."""
+    volume, axis = case.volume, case.slice_axis
+    pieces = [slice(None)] * 3
+    pieces[axis] = slice(max(0, middle - carry), middle + carry + 1)
+    slab = np.ascontiguousarray(volume.array[tuple(pieces)])
+    part = Volume(slab, volume.spacing_mm, volume.direction, volume.origin_mm)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -224,22 +229,29 @@ def slab_seconds(segmenter: Segmenter, volume: Volume, carry: int, repeats: int 
     return times
 
 
-def click_seconds(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) -> dict[str, list[float]]:
-    """Times of a first and of next clicks, with the given carrying and on one slice; from scratch, largest label."""
+def timing_of(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) -> dict[str, list[float]]:
+    """Times of clicks, and of segmenting what they reach again, in turn, so that both meet the same machine.
+
+    The clicks are made from scratch, in the middle of the largest label: the first one of a session, which has to run
+    the encoder, and next ones, whose features are cached; with the given carrying, and on one slice.
+    """
     value = int(np.bincount(case.reference.ravel(), minlength=2)[1:].argmax()) + 1
-    planes = np.flatnonzero((case.reference == value).any(axis=(1, 2)))
+    others = tuple(axis for axis in range(3) if axis != case.slice_axis)
+    planes = np.flatnonzero((case.reference == value).any(axis=others))
     middle = int(planes[len(planes) // 2])
-    pixels = np.argwhere(case.reference[middle] == value)
-    place = (middle, *(int(p) for p in pixels[len(pixels) // 2]))
-    times: dict[str, list[float]] = {"first": [], "next": [], "first_one_slice": [], "next_one_slice": []}
-    for key, limit in (("", carry), ("_one_slice", 0)):
+    pixels = np.argwhere(np.take(case.reference, middle, axis=case.slice_axis) == value)
+    place = [int(p) for p in pixels[len(pixels) // 2]]
+    place.insert(case.slice_axis, middle)
+    times: dict[str, list[float]] = {}
+    for ending, limit in (("", carry), ("_one_slice", 0)):
         for _ in range(repeats):
-            session = CorrectionSession(
-                segmenter, case.volume, np.zeros_like(case.automatic), SessionOptions(carry_slices=limit)
-            )
+            options = SessionOptions(carry_slices=limit)
+            session = CorrectionSession(segmenter, case.volume, np.zeros_like(case.automatic), options)
             for kind in ("first", "next", "next"):
-                times[kind + key].append(session.click(place, value).seconds)
+                seconds = session.click((place[0], place[1], place[2]), value).seconds
+                times.setdefault(f"{kind}_click{ending}", []).append(seconds)
                 session.undo()
+            times.setdefault(f"segment_again{ending}", []).extend(slab_seconds(segmenter, case, middle, limit, 1))
     return times
 
 
@@ -267,9 +279,7 @@ def main() -> int:
         writer.writeheader()
         for case in load_cases(options, segmenter):
             if not timing:
-                timing = {**click_seconds(segmenter, case, settings.carry)}
-                timing["slab_again"] = slab_seconds(segmenter, case.volume, settings.carry)
-                timing["one_slice_again"] = slab_seconds(segmenter, case.volume, 0)
+                timing = timing_of(segmenter, case, settings.carry)
             for row in rows_of(case, segmenter, settings):
                 writer.writerow(asdict(row))
                 file.flush()
@@ -285,6 +295,7 @@ def main() -> int:
     }
     (options.output / "timing.json").write_text(json.dumps(timing, indent=2), encoding="utf-8")
     print(write_report(options.output, run_facts))
+    print(f"Written: {options.output}/summary.md, summary.json, clicks.csv, timing.json, *.png")
     return 0
 
 
@@ -321,7 +332,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--robots", default=",".join(robot.name for robot in ROBOTS))
     parser.add_argument("--rivals", default=",".join(CLASSICAL_TOOLS), help="classical tools to compare with")
     parser.add_argument("--most-clicks", type=int, default=MOST_CLICKS)
-    parser.add_argument("--carry", type=int, default=4, help="slices up and down that a correction may be carried")
+    parser.add_argument("--carry", type=int, default=10, help="slices up and down that a correction may be carried")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Position = tuple[float, float, float]
 
+DEFAULT_CARRY_SLICES = 10
+"""How many slices up and down a correction may be carried, unless the user says otherwise."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -52,7 +55,7 @@ class ClickController:
 
     def __init__(self, scriptedEffect: Any, services: ClickServices, onChanged: Callable[[], None]) -> None:
         self.scriptedEffect = scriptedEffect
-        self.carrySlices = 4
+        self.carrySlices = DEFAULT_CARRY_SLICES
         self.status = ""
         self.milliseconds: Optional[int] = None
         self.clicks: tuple[Click, ...] = ()

@@ -13,12 +13,12 @@ from slicer.i18n import tr as _
 
 from udfa.errors import UDFAError
 from UDFASegmentationLib.ClickAudit import earlierAudit, keepBeside
-from UDFASegmentationLib.ClickController import ClickController
+from UDFASegmentationLib.ClickController import DEFAULT_CARRY_SLICES, ClickController
 from UDFASegmentationLib.ClickDoubts import ClickDoubts
 from UDFASegmentationLib.ClickLocks import restoreLocks
 from UDFASegmentationLib.ClickMarkers import ClickMarkers
 from UDFASegmentationLib.ClickModels import ClickServices, slicerServices
-from UDFASegmentationLib.ClickOptions import CARRY_SLICES, DEFAULT_CARRY_SLICES, ClickOptions
+from UDFASegmentationLib.ClickOptions import CARRY_SLICES, ClickOptions
 from UDFASegmentationLib.ClickStroke import PRESSES, ClickStroke
 
 NAME = "UDFA Click"

@@ -13,7 +13,6 @@ from UDFASegmentationLib.ClickLocks import lockedSegments, segmentIDs, setLocked
 CARRY_SLICES = "CarrySlices"
 """Effect parameter."""
 
-DEFAULT_CARRY_SLICES = 4
 MOST_CARRY_SLICES = 20
 LOCK_LIST_HEIGHT = 110
 """Pixels: about five segments; the list scrolls."""

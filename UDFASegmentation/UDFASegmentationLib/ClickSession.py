@@ -44,7 +44,7 @@ class ClickRequest:
     segments: Optional[SegmentLayers] = None
     locked: frozenset[int] = frozenset()
     editable: Optional[NDArray[np.bool_]] = None
-    carrySlices: int = 4
+    carrySlices: int = 10
 
 
 @dataclass(frozen=True)

@@ -182,9 +182,9 @@ def _add_refine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--carry",
         type=_count,
-        default=4,
+        default=10,
         metavar="N",
-        help="slices a correction may carry up and down (default: 4)",
+        help="slices a correction may carry up and down (default: 10)",
     )
     parser.add_argument("--audit", type=Path, metavar="FILE", help="where to write the record (default: beside OUT)")
     _add_model_arguments(parser)

@@ -65,7 +65,7 @@ class RefineJob:
     coordinates: Literal["ras", "ijk"] = "ras"
     lock: tuple[str, ...] = ()
     """Names of the labels that must not change."""
-    carry: int = 4
+    carry: int = 10
     """How many slices up and down a correction may be carried."""
     audit: Optional[Path] = None
     """Where to write the record; None puts it beside the output."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import udfa
 from Benchmarks.random_clicks import REFERENCE, SAMPLE, Findings, click_at_random
@@ -22,8 +23,6 @@ INSTALLED_SAMPLE = Path(udfa.__file__).resolve().parents[1] / "Resources" / "Sam
 
 def organ_segmenter() -> Segmenter:
     """A `mini` network of random weights with the labels of the sample's reference."""
-    import torch
-
     from udfa.networks.udfa import UDFA
 
     labels = tuple(KNOWN_LABELS)[:13]
@@ -75,3 +74,19 @@ def test_the_check_itself_notices_a_session_that_misbehaves(monkeypatch: pytest.
     assert findings.in_locked > 0
     assert findings.foreign > 0
     assert not findings.undo_exact
+
+
+def test_random_edits_with_the_bundled_checkpoint_break_no_promise() -> None:
+    from udfa.checkpoint import load_checkpoint
+    from udfa.models import resolve_model
+
+    image = SAMPLE if SAMPLE.is_file() else INSTALLED_SAMPLE
+    volume, labels = read_volume(image), read_volume(REFERENCE).array.astype(np.uint8)
+    part = slice(50, 74)
+    volume = type(volume)(volume.array[part], volume.spacing_mm, volume.direction, volume.origin_mm)
+    plan = ExecutionPlan("cpu", torch.float32, 1)
+    segmenter = Segmenter.from_checkpoint(load_checkpoint(resolve_model(None)), plan)
+    session = CorrectionSession(segmenter, volume, labels[part], SessionOptions(carry_slices=1, undo_depth=40))
+    findings = click_at_random(session, 40, seed=1)
+    assert not findings.broken(), findings
+    assert sum(changed > 0 for changed in findings.changed) > 15

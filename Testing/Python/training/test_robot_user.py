@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Benchmarks.classical_tools import CLASSICAL_TOOLS, Brush, RegionGrowing, SeededWatershed
-from Benchmarks.robot_report import Run, harm_of, read_runs, summary_of, write_report
-from Benchmarks.robot_user import Case, Row, Settings, corrected, run
+from Benchmarks.classical_tools import CLASSICAL_TOOLS, Brush, RegionGrowing, SeededTool
+from Benchmarks.robot_report import Run, harm_of, read_runs, summary_of, where_rivals_win, write_report
+from Benchmarks.robot_user import Case, Row, Settings, corrected, run, timing_of
 from Benchmarks.robots import Robot, RobotClick, next_click
 from Benchmarks.whole_error import WholeError
 from fakes.clicks import FakeSegmenter, by_intensity, volume_of
+from udfa.geometry import Volume
 from udfa.interaction import CorrectionSession, SessionOptions
 
 EXACT = Robot("centre")
@@ -91,12 +92,26 @@ def test_the_brush_is_a_ball_of_five_millimetres() -> None:
     assert tool.labelmap.sum() * 2.0 == pytest.approx(4 / 3 * np.pi * 125, rel=0.08)
 
 
-@pytest.mark.parametrize("kind", [RegionGrowing, SeededWatershed])
+@pytest.mark.parametrize(
+    "kind", [RegionGrowing, *(kind for kind in CLASSICAL_TOOLS.values() if issubclass(kind, SeededTool))]
+)
 def test_where_the_contrast_is_good_the_classical_tools_are_good(kind: type) -> None:
     tool = kind(noisy(truth()), SPACING, np.zeros_like(truth()))
     tool.click((5, 18, 18), 1, True)
     overlap = 2 * ((tool.labelmap == 1) & (truth() == 1)).sum() / ((tool.labelmap == 1).sum() + (truth() == 1).sum())
     assert overlap > 0.85
+
+
+def test_next_to_a_brighter_neighbour_region_growing_still_goes_by_the_organ_alone() -> None:
+    """Its statistics are of voxels that may be added: those that have the label already are none of them."""
+    image, labels = noisy(truth()), truth()
+    image[:, :, 28:] += 300
+    labels[:, :, 14:] = 0
+    tool = RegionGrowing(image, SPACING, labels)
+    tool.click((5, 18, 22), 1, True)
+    found = tool.labelmap == 1
+    assert (found & (truth() == 1)).sum() > 0.97 * (truth() == 1).sum()
+    assert (found & (truth() == 0)).sum() < 0.05 * (truth() == 1).sum()
 
 
 def settings_of(**changes: object) -> Settings:
@@ -153,11 +168,12 @@ def test_clicks_to_a_dice_are_counted_and_failures_count_as_the_cap() -> None:
 def test_harm_counts_the_clicks_that_lower_dice() -> None:
     clicks = [
         {"truthful": "True", "changed": "10", "right": "8", "outside_box": "0"},
-        {"truthful": "False", "changed": "30", "right": "2", "outside_box": "1"},
+        {"truthful": "False", "changed": "30", "right": "2", "outside_box": "1", "foreign": "3"},
     ]
     found = harm_of([Run(("l", "a", "r", "UDFA", "own"), "c", np.array([0.5, 0.6, 0.4]), clicks)])
     assert (found["clicks"], found["harm_rate"], found["harm_rate_of_true_clicks"]) == (2, 0.5, 0.0)
     assert (found["right_share_of_changed_voxels"], found["voxels_outside_box"]) == (0.25, 1)
+    assert found["voxels_of_other_labels"] == 3
 
 
 def test_the_report_has_tables_numbers_and_plots(tmp_path: Path) -> None:
@@ -169,14 +185,49 @@ def test_the_report_has_tables_numbers_and_plots(tmp_path: Path) -> None:
         writer.writeheader()
         for row in run(case, segmenter, settings_of(), session.network, orders):  # type: ignore[arg-type]
             writer.writerow(asdict(row))
-    (tmp_path / "timing.json").write_text(json.dumps({"first": [0.3, 0.2, 0.4]}))
+    times = {"next_click": [0.1, 0.3, 0.2], "segment_again": [1.0, 1.6, 1.4], "first_click": [0.5]}
+    (tmp_path / "timing.json").write_text(json.dumps(times))
     table = write_report(tmp_path, {"most_clicks": 3})
     assert "| scratch | centre | UDFA | own | all labels |" in table
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["timing_medians_s"] == {"first": 0.3}
+    assert summary["timing"]["next_click"] == {"repeats": 3, "p50_s": 0.2, "p95_s": 0.29}
+    assert summary["timing"]["next_click_times_faster"] == 7.0
+    assert "| next click times faster than segmenting again | 7.0 x |" in table
     assert summary["latency"]["with_encoder"]["clicks"] >= 1
     assert len(read_runs(tmp_path / "clicks.csv")) == 8
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("dice_by_tool.png", "dice_by_label.png"))
+
+
+def test_the_times_of_a_click_and_of_segmenting_its_slab_again_are_of_the_same_slices() -> None:
+    """A volume whose slices lie along its last axis: the slab is taken along that axis, too."""
+    segmented: list[tuple[int, ...]] = []
+    segmenter = FakeSegmenter(by_intensity((60, 140, 1)))
+    segmenter.segment = lambda volume: segmented.append(volume.array.shape)  # type: ignore[attr-defined]
+    volume, labels = volume_of(noisy(truth())), truth()
+    turned = Volume(
+        np.ascontiguousarray(np.moveaxis(volume.array, 0, 2)), (1.0, 1.0, 2.0), volume.direction[:, [1, 2, 0]].copy()
+    )
+    reference = np.ascontiguousarray(np.moveaxis(labels, 0, 2))
+    case = Case("turned", turned, reference, np.zeros_like(reference), 2)
+    times = timing_of(segmenter, case, carry=2, repeats=2)  # type: ignore[arg-type]
+    assert segmented == [(40, 40, 5), (40, 40, 5), (40, 40, 1), (40, 40, 1)]
+    assert {name: len(found) for name, found in times.items()} == {
+        "first_click": 2, "next_click": 4, "segment_again": 2,
+        "first_click_one_slice": 2, "next_click_one_slice": 4, "segment_again_one_slice": 2,
+    }  # fmt: skip
+
+
+def test_the_report_says_where_a_classical_tool_wins() -> None:
+    def row(tool: str, label: str, dice: float, clicks_of: str = "own") -> dict[str, object]:
+        return {"start": "auto", "robot": "centre", "tool": tool, "clicks_of": clicks_of, "label": label,
+                "dice": {"5": dice}}  # fmt: skip
+
+    rows = [row("UDFA", "liver", 0.9), row("brush", "liver", 0.8), row("UDFA", "aorta", 0.7)]
+    bound = row("whole error (bound)", "aorta", 1.0)
+    assert where_rivals_win([*rows, bound], ["brush"]).startswith("No classical tool")
+    text = where_rivals_win([*rows, bound, row("brush", "aorta", 0.75, "udfa")], ["brush"])
+    assert "* aorta, auto, robot centre: brush on UDFA's clicks 0.750, UDFA 0.700" in text
+    assert "liver" not in text
 
 
 def test_the_bound_puts_the_clicked_error_right_and_no_other() -> None:
