@@ -7,6 +7,7 @@ there for the export and put back.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from UDFASegmentationLib import Provenance
 from UDFASegmentationLib.ExportFiles import ExportError
 from UDFASegmentationLib.InputFacts import INSTANCES_ATTRIBUTE
 from UDFASegmentationLib.ProvenanceFile import segmentTag
+
+_logger = logging.getLogger(__name__)
 
 ALGORITHM_TYPE, ALGORITHM_NAME = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 """Tags of segments that the DICOM SEG plugin writes into the file; without them it calls segments MANUAL."""
@@ -47,7 +50,7 @@ def exportDicomSegmentation(segmentationNode: Any, volumeNode: Any, folder: Path
             f"series in the DICOM module and segment it, or export as .seg.nrrd or .nii.gz."
         )
     exporter = plugin.DICOMSegmentationPluginClass()
-    with _inStudyOf(volumeNode, segmentationNode) as (_, item), _algorithmTags(segmentationNode):
+    with _inStudyOf(volumeNode, segmentationNode) as (_, item), _algorithmTags(segmentationNode), _failuresTold():
         _export(exporter, exporter.examineForExport(item), folder)
     written = sorted(folder.glob("*.dcm"))
     if len(written) != 1:
@@ -77,7 +80,7 @@ def exportStructureSet(segmentationNode: Any, volumeNode: Any, folder: Path) -> 
         )
     exporter = plugin.DicomRtImportExportPluginClass()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
-    with _inStudyOf(volumeNode, segmentationNode) as (volumeItem, item):
+    with _inStudyOf(volumeNode, segmentationNode) as (volumeItem, item), _failuresTold():
         exportables = [*exporter.examineForExport(volumeItem), *exporter.examineForExport(item)]
         for exportable in exportables:
             for name, value in _patientAndStudy(hierarchy, volumeItem).items():
@@ -123,6 +126,18 @@ def _export(exporter: Any, exportables: list[Any], folder: Path) -> None:
     message = exporter.export(exportables)
     if message:
         raise ExportError(f"The DICOM export failed: {message}")
+
+
+@contextmanager
+def _failuresTold() -> Iterator[None]:
+    """Turn whatever a plugin raises, such as without a DICOM database, into an error that the user is told."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        _logger.exception("A DICOM plugin failed.")
+        raise ExportError(f"The DICOM export failed: {type(error).__name__}: {error}. See the error log.") from error
 
 
 @contextmanager

@@ -181,6 +181,19 @@ def test_a_plugin_that_accepts_nothing_is_told(case, plugins, tmp_path, monkeypa
         exportSegmentation(case.node, tmp_path / "organs.dcm", "dicom-seg")
 
 
+@pytest.mark.parametrize("method", ["examineForExport", "export"])
+@pytest.mark.parametrize("key", ["dicom-seg", "rtstruct"])
+def test_a_plugin_that_raises_is_told_like_any_failure(case, plugins, tmp_path, monkeypatch, method, key):
+    def broken(self, argument):
+        raise AttributeError("'NoneType' object has no attribute 'fileForInstance'")
+
+    monkeypatch.setattr(plugins, method, broken)
+    with pytest.raises(ExportError, match="AttributeError: 'NoneType'"):
+        exportSegmentation(case.node, tmp_path / "organs.dcm", key)
+    assert list(tmp_path.iterdir()) == []
+    assert case.hierarchy.GetItemParent(case.item) == case.elsewhere
+
+
 def test_a_structure_set_is_exported_with_its_image_series(case, plugins, tmp_path):
     case.files = ["CT_001.dcm", "CT_002.dcm", "RTSTRUCT.dcm"]
     result = exportSegmentation(case.node, tmp_path / "rt", "rtstruct")
