@@ -69,6 +69,14 @@ def test_the_checkpoint_is_complete_and_small(checkpoint: Checkpoint) -> None:
     assert info.commit
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "cardiac"])
+def test_the_bundled_models_have_learned_to_take_clicks(name: str, request: pytest.FixtureRequest) -> None:
+    encoder = request.getfixturevalue(name).network.prompt_encoder
+    assert encoder is not None
+    # They start at zero.
+    assert all(float(layer.weight.abs().mean()) > 1e-3 for layer in (*encoder.to_skip, encoder.to_output))
+
+
 def test_it_finds_the_large_organs_of_the_bundled_ct(checkpoint: Checkpoint) -> None:
     found = scores(checkpoint, SAMPLE / "abdomen_ct.nii.gz", SAMPLE / "abdomen_ct_reference.nii.gz")
     assert found["liver"] >= 0.88
