@@ -17,6 +17,7 @@ from udfa_training import milestones
 from udfa_training.fit import fit, set_learning_rate
 from udfa_training.fit_config import FitConfig
 from udfa_training.loaders import sample_order
+from udfa_training.prepare import find_pairs, prepare
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.supervised_stage import SupervisedObjective
 from udfa_training.training_state import TrainingState, update_average
@@ -208,3 +209,31 @@ def test_a_few_steps_on_one_batch_lower_the_loss(settings: Settings) -> None:
         state.optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_data_without_validation_cases_are_trained_on_and_published_without_metrics(
+    settings: Settings, source: Path, tmp_path: Path
+) -> None:
+    data = prepare(find_pairs(source, []), tmp_path / "all-train")
+    config = settings(data=str(data), steps=2, validate_every=1)
+    assert read_info(fit(config)).metrics == {}
+    assert not (Path(config.output) / "best.safetensors").exists()
+
+
+def test_the_best_checkpoint_may_be_that_of_the_last_step(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = iter([0.4, 0.6])
+    monkeypatch.setattr(milestones, "validate", lambda *_: ValidationReport({"c": {"liver": next(dice)}}))
+    config = settings(steps=2, validate_every=1)
+    fit(config)
+    best, last = (read_info(Path(config.output) / f"{name}.safetensors") for name in ("best", "model"))
+    assert best.metrics == last.metrics
+    assert best.training == last.training
+
+
+def test_a_finished_run_is_not_done_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(steps=1)
+    published = fit(config)
+    before = published.stat().st_mtime_ns
+    monkeypatch.setattr(milestones, "validate", None)
+    assert fit(config) == published
+    assert published.stat().st_mtime_ns == before

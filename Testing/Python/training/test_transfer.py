@@ -14,12 +14,15 @@ from torch import Tensor
 from fakes.clicks import wake_prompt_encoder
 from udfa.checkpoint import Description, load_checkpoint, read_info, save_checkpoint
 from udfa.config import ModelConfig, to_dict
-from udfa.errors import InvalidInputError
+from udfa.errors import CheckpointError, InvalidInputError
+from udfa.networks.backbone import FrozenBackbone
 from udfa.networks.udfa import UDFA
+from udfa_training.backbone_file import save_backbone
 from udfa_training.config_file import load_run
 from udfa_training.fit import fit
 from udfa_training.fit_config import FitConfig
 from udfa_training.prepare import find_pairs, prepare
+from udfa_training.publish import backbone_origin, inherited_terms
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.splits import SplitChoice, split_cases
 from udfa_training.transfer import take_over
@@ -219,3 +222,34 @@ def test_a_fold_is_held_out(settings: Settings, source: Path, tmp_path: Path) ->
         [c.name for c in make_plan(settings(data=str(data), fold=k)).tasks[0].data.split("val")] for k in range(3)
     ]
     assert sorted(name for names in held_out for name in names) == ["a", "b", "c"]
+
+
+def test_a_backbone_that_pretrain_wrote_is_loaded_and_recorded(settings: Settings, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    backbone = FrozenBackbone("mini")
+    description = {"method": "masked images", "data": [{"name": "volumes", "licence": "terms of the volumes"}]}
+    save_backbone(tmp_path / "backbone.safetensors", backbone, description)
+    config = settings(backbone_weights=str(tmp_path / "backbone.safetensors"))
+    loaded = make_plan(config).tasks[0].network.backbone.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in backbone.state_dict().items())
+    assert backbone_origin(config, None, "x") == (
+        "mini: trained by this project (masked images; data: volumes); frozen here"
+    )
+    assert inherited_terms(config, None) == ["terms of the volumes"]
+
+
+def test_dinov2_never_starts_from_random_weights(settings: Settings, tmp_path: Path) -> None:
+    model = settings().model
+    network = dataclasses.replace(model.network, backbone="dinov2_vits14")
+    config = settings(
+        model=dataclasses.replace(model, network=network), backbone_weights=str(tmp_path / "absent.safetensors")
+    )
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors"):
+        make_plan(config)
+
+
+def test_a_frozen_backbone_with_random_weights_is_pointed_out(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_plan(settings())
+    assert "The backbone is frozen and has random weights" in caplog.text
