@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import udfa
-from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras
+from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras, read_audit
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
@@ -121,13 +121,15 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
     composition = compose(segmentation, volume, info.labels)
     messages.note(f"Loading {info.name} ({info.config.task})")
     session, audit = open_session(job, info, volume, composition.labelmap)
+    audit.edits.extend(earlier_edits(job, audit))
+    earlier = len(audit.edits)
     session.lock(locked)
     for click, position, value in zip(job.clicks, positions, values):
         edit = session.click(position, value, click.positive)
         if not edit.changed_voxels:
             messages.warning(f"click {len(audit.edits)} changes nothing. {edit.note}")
     write_outputs(job, session, composition, provenance(job, info, segmentation, audit))
-    return RefineOutcome(audit.edits, job.output_files())
+    return RefineOutcome(audit.edits[earlier:], job.output_files())
 
 
 def open_session(
@@ -143,6 +145,29 @@ def open_session(
     audit = Audit(volume, info.config.labels, ModelReference(info.name, info.content_sha256))
     options: SessionOptions = SessionOptions(carry_slices=job.carry)
     return CorrectionSession(segmenter, volume, labelmap, options, audit), audit
+
+
+def earlier_edits(job: RefineJob, audit: Audit) -> list[EditRecord]:
+    """Return the edits of the record beside the segmentation, which the new record goes on with; none without one.
+
+    Raises:
+        InvalidInputError: The new record would overwrite one that it cannot go on with.
+    """
+    beside = job.segmentation.with_name(split_name(job.segmentation)[0] + AUDIT_SUFFIX)
+    if not beside.is_file():
+        return []
+    try:
+        old, new = read_audit(beside.read_text(encoding="utf-8"), str(beside)), read_audit(audit.to_json())
+        reason = "" if (old.model, old.image) == (new.model, new.image) else "is about another model or volume"
+    except (InvalidInputError, UnicodeDecodeError):
+        old, reason = None, "cannot be read"
+    if old is not None and not reason:
+        return list(old.edits)
+    if beside.resolve() == job.audit_file().resolve():
+        raise InvalidInputError(
+            f"{beside} {reason}, and would be overwritten. Give the new record another name with --audit."
+        )
+    return []
 
 
 def check_job(job: RefineJob) -> None:

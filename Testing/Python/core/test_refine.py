@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -261,3 +262,39 @@ def test_slicers_own_layout_of_a_cropped_segmentation_is_accepted(case: Case) ->
     assert masks["liver"][3, 20, 42]
     assert (masks["tumour"] == (case.labelmap == TUMOUR)).all()
     assert masks["tumour"].shape == SHAPE
+
+
+def test_a_second_correction_goes_on_with_the_record_of_the_first(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(case.arguments("--click", f"{case.ras((3, 20, 42))},liver,+")) == 0
+    first = case.folder / "out.seg.nrrd"
+    capsys.readouterr()
+    assert (
+        main(case.arguments("--click", f"{case.ras((3, 20, 8))},liver,-", segmentation=first, output="two.seg.nrrd"))
+        == 0
+    )
+    edits = read_audit((case.folder / "two.audit.json").read_text(encoding="utf-8")).edits
+    assert [(edit.number, edit.sign) for edit in edits] == [(1, "+"), (2, "-")]
+    # The summary tells of this run only.
+    printed = capsys.readouterr().out
+    assert "2: -liver" in printed
+    assert "1: +liver" not in printed
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text.replace("udfa-audit", "x"), lambda text: text.replace("-300", "-301")]
+)
+def test_a_record_that_cannot_go_on_is_never_overwritten(
+    case: Case, damage: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(case.arguments("--click", f"{case.ras((3, 20, 42))},liver,+")) == 0
+    first, record = case.folder / "out.seg.nrrd", case.folder / "out.audit.json"
+    record.write_text(damage(record.read_text(encoding="utf-8")), encoding="utf-8")
+    before, stored = record.read_bytes(), first.read_bytes()
+    again = case.arguments("--click", f"{case.ras((3, 20, 8))},liver,-", segmentation=first)
+    assert main(again) != 0
+    assert "--audit" in capsys.readouterr().err
+    assert (record.read_bytes(), first.read_bytes()) == (before, stored)
+    assert main([*again, "--audit", str(case.folder / "new.json")]) == 0
+    assert record.read_bytes() == before
