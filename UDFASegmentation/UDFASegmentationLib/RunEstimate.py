@@ -11,8 +11,9 @@ from udfa.grid import plane_grid, tile_side, tile_starts
 REFERENCE_SIDE = 256
 """Speeds are given for a slice of this many pixels squared."""
 
-DEFAULT_SECONDS_PER_SLICE = {"cpu": 0.3}
-"""Measured with `mini` on two busy cores; only there until the first run of a checkpoint has measured its own."""
+DEFAULT_SECONDS_PER_SLICE = {"cpu": 0.3, "auto": 0.3}
+"""Measured with `mini` on two busy cores; only there until the first run of a checkpoint has measured its own. The
+automatic choice may find a graphics card, which is faster."""
 
 LIBRARY_BYTES = 700_000_000
 """Memory of torch's libraries and a small network, measured."""
@@ -37,6 +38,8 @@ class RunEstimate:
     """Wall time; None where nothing is known of the device's speed."""
     measured: bool
     """Whether the speed comes from an earlier run on this computer."""
+    device: str = "cpu"
+    """The device that was chosen: auto, cpu, cuda, cuda:N or mps."""
 
     @property
     def referenceSlices(self) -> float:
@@ -49,7 +52,8 @@ class RunEstimate:
         if self.seconds is None:
             return f"{self.slices} slices, about {memory}; the time is known after the first run on this device"
         rough = "about" if self.measured else "very roughly"
-        return f"{self.slices} slices: {rough} {durationText(self.seconds)}, about {memory}"
+        limit = " without a graphics card" if self.device == "auto" and not self.measured else ""
+        return f"{self.slices} slices: {rough} {durationText(self.seconds)}{limit}, about {memory}"
 
 
 def estimateRun(
@@ -65,7 +69,7 @@ def estimateRun(
         volume: (D, H, W) volume; for CT its voxels are looked at to find the patient's outline.
         config: The checkpoint's configuration.
         secondsPerSlice: Seconds for a slice of 256 x 256 pixels, measured before; None for a rough default.
-        device: cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         batchSize: Slices per batch.
     """
     settings = config.preprocessing
@@ -83,6 +87,7 @@ def estimateRun(
         memoryBytes=_memory(volume, config, grid.network_shape, side, batchSize),
         seconds=None,
         measured=known,
+        device=device,
     )
     if speed is None:
         return estimate

@@ -280,6 +280,9 @@ def test_without_a_measured_speed_the_cpu_estimate_is_called_rough_and_a_graphic
     rough = estimateRun(volume, config)
     assert not rough.measured
     assert rough.text().startswith("100 slices: very roughly 30 s")
+    automatic = estimateRun(volume, config, device="auto")
+    assert automatic.text().startswith("100 slices: very roughly 30 s without a graphics card, about")
+    assert estimateRun(volume, config, 0.1, "auto").text().startswith("100 slices: about 10 s, about")
     unknown = estimateRun(volume, config, device="cuda:0")
     assert unknown.seconds is None
     assert "after the first run" in unknown.text()
