@@ -19,6 +19,7 @@ from fakes.clicks import FakeSegmenter, by_intensity, volume_of
 from udfa.geometry import Volume
 from udfa.interaction import CorrectionSession, SessionOptions
 
+GROWN = CLASSICAL_TOOLS["seeded watershed"]
 EXACT = Robot("centre")
 SPACING = (2.0, 1.0, 1.0)
 
@@ -112,6 +113,11 @@ def test_next_to_a_brighter_neighbour_region_growing_still_goes_by_the_organ_alo
     found = tool.labelmap == 1
     assert (found & (truth() == 1)).sum() > 0.97 * (truth() == 1).sum()
     assert (found & (truth() == 0)).sum() < 0.05 * (truth() == 1).sum()
+
+
+def test_seeded_tools_reach_farther_where_there_is_nothing_yet() -> None:
+    assert GROWN(noisy(truth()), SPACING, np.zeros_like(truth())).reach_mm == 45.0
+    assert GROWN(noisy(truth()), SPACING, truth()).reach_mm == 30.0
 
 
 def settings_of(**changes: object) -> Settings:
