@@ -62,7 +62,7 @@ class FakeSegmenter:
 
     def encode(self, tile: Tensor) -> EncoderFeatures:
         self.encoded += 1
-        return EncoderFeatures(tile, [], torch.zeros(1))
+        return EncoderFeatures(tile, [], torch.zeros(1, 1, tile.shape[-2] // 16, tile.shape[-1] // 16))
 
     def decode(self, features: EncoderFeatures, prompt: Optional[Tensor] = None) -> Tensor:
         if self.errors:

@@ -74,18 +74,18 @@ def resize_labels(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     return plane[rows[:, None], columns[None, :]]
 
 
-def prompt_tensor(maps: Tensor, labels: Tensor, neighbour: Optional[Tensor], side: int) -> Tensor:
-    """Join click maps and one-hot labels and pad them to the tile.
+def prompt_tensor(maps: Tensor, labels: Tensor, neighbour: Optional[Tensor], shape: tuple[int, int]) -> Tensor:
+    """Join click maps and one-hot labels and pad them to the size of the features.
 
     Args:
         maps: (K, h, w) click maps.
         labels: (K, h, w) one-hot labels of the slice.
         neighbour: (K, h, w) one-hot labels of a corrected neighbouring slice; None without one.
-        side: Side S of the square tile.
+        shape: (H, W) to pad to.
 
     Returns:
-        (1, 3K, S, S) float32.
+        (1, 3K, H, W) float32.
     """
     height, width = maps.shape[-2:]
     joined = torch.cat([maps, labels, torch.zeros_like(labels) if neighbour is None else neighbour])
-    return F.pad(joined, (0, side - width, 0, side - height))[None]
+    return F.pad(joined, (0, shape[1] - width, 0, shape[0] - height))[None]

@@ -6,6 +6,7 @@ answer is brought back to the volume's own pixels only where it is asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Optional
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from udfa.config import SIZE_MULTIPLE
 from udfa.edit_rules import Region
 from udfa.features import FeatureCache
 from udfa.geometry import Volume
@@ -22,6 +24,9 @@ from udfa.inference import Segmenter
 from udfa.networks.udfa import EncoderFeatures
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid, tile_side
 from udfa.prompts import PlaneClick, click_maps, one_hot_labels, prompt_tensor, resize_labels
+
+CONTEXT_PIXELS = 32
+"""How much of the slice around the asked region the decoder sees, in network pixels; decoding less is quicker."""
 
 WINDOW_STEPS = 4
 """Windows of large slices start at multiples of this share of their side, so that nearby clicks share features."""
@@ -94,18 +99,21 @@ class SliceNetwork:
 
         Returns:
             (K, h, w) of the region. Outside the window around the region's centre: the labels as they stand; in the
-            air that preprocessing crops: background.
+            air that preprocessing crops: background. The encoder has seen the whole window, the decoder the region
+            and CONTEXT_PIXELS around it.
         """
         shape = self._grid.network_shape
         current = self._one_hot(labels)
         maps = click_maps([self._scaled(click) for click in clicks], self.num_classes, shape)
-        top, left, side = self._window(region)
-        area = (slice(None), slice(top, min(shape[0], top + side)), slice(left, min(shape[1], left + side)))
+        window = self._window(region)
+        part = self._part(region, window)
+        rows, columns = (slice(at + p.start, min(n, at + p.stop)) for at, p, n in zip(window, part, shape))
+        area = (slice(None), rows, columns)
         beside = None if neighbour is None else self._one_hot(neighbour)[area]
-        prompt = prompt_tensor(maps[area], current[area], beside, side)
+        prompt = prompt_tensor(maps[area], current[area], beside, (_length(part[0]), _length(part[1])))
         answer = current.clone()
-        height, width = answer[area].shape[1:]
-        answer[area] = self._decode(z, top, left, side, prompt)[:, :height, :width]
+        decoded = self._decode(z, window, part, prompt)
+        answer[area] = decoded[:, : _length(rows), : _length(columns)]
         return self._at_region(answer, region)
 
     def prepare(self, z: int, pixel: tuple[int, int]) -> None:
@@ -152,11 +160,24 @@ class SliceNetwork:
         plan = self.segmenter.plan
         return self.cache.get((z, top, left, plan.device, plan.dtype), encode)
 
-    def _decode(self, z: int, top: int, left: int, side: int, prompt: Tensor) -> Tensor:
-        """(K, S, S) float32 probabilities on the CPU; on a lighter plan when memory runs out."""
+    def _part(self, region: Region, window: tuple[int, int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a window to decode for a region: multiples of 32 that hold it and its surroundings."""
+        *starts, side = window
+        crop, parts = self._grid.crop, []
+        for piece, start, end, length, at in zip(region, crop[::2], crop[1::2], self._grid.network_shape, starts):
+            first, last = ((edge - start) * length / (end - start) - at for edge in (piece.start, piece.stop))
+            low = math.floor((first - CONTEXT_PIXELS) / SIZE_MULTIPLE) * SIZE_MULTIPLE
+            high = math.ceil((last + CONTEXT_PIXELS) / SIZE_MULTIPLE) * SIZE_MULTIPLE
+            low = min(max(0, low), side - SIZE_MULTIPLE)
+            parts.append(slice(low, min(side, max(high, low + SIZE_MULTIPLE))))
+        return parts[0], parts[1]
+
+    def _decode(self, z: int, window: tuple[int, int, int], part: tuple[slice, slice], prompt: Tensor) -> Tensor:
+        """(K, h, w) float32 probabilities of a part of a window, on the CPU; on a lighter plan when memory runs out."""
         while True:
             try:
-                return self.segmenter.decode(self._features(z, top, left, side), prompt)[0].cpu()
+                features = self._features(z, *window).cropped(*part)
+                return self.segmenter.decode(features, prompt)[0].cpu()
             except (RuntimeError, MemoryError) as error:
                 self.cache.clear()
                 self.segmenter.lighten(error)
@@ -183,6 +204,10 @@ def resampling_weights(source: int, target: int) -> Optional[Tensor]:
         return None
     identity = torch.eye(source)[None, None]
     return F.interpolate(identity, size=(target, source), mode="bilinear", antialias=True)[0, 0]
+
+
+def _length(piece: slice) -> int:
+    return int(piece.stop - piece.start)
 
 
 def _overlap(piece: slice, start: int, end: int) -> Optional[slice]:

@@ -151,7 +151,7 @@ class _Sample:
         maps = click_maps(self.clicks, classes, (height, width))
         labels = one_hot_labels(torch.from_numpy(self.current), classes)
         known = None if self.neighbour is None else one_hot_labels(torch.from_numpy(self.neighbour), classes)
-        return prompt_tensor(maps, labels, known, height)[0]
+        return prompt_tensor(maps, labels, known, (height, width))[0]
 
     def target(self) -> np.ndarray:
         """(S, S) labels to learn. Nobody can know of a new name that neither a click nor the next slice has told."""

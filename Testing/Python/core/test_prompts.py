@@ -83,7 +83,7 @@ def test_resized_labels_are_those_of_the_nearest_pixel() -> None:
 
 def test_clicks_and_labels_are_joined_and_padded_to_the_tile() -> None:
     maps, labels = torch.full((2, 3, 4), 0.5), torch.ones(2, 3, 4)
-    prompt = prompt_tensor(maps, labels, None, 8)
+    prompt = prompt_tensor(maps, labels, None, (8, 8))
     assert prompt.shape == (1, 6, 8, 8)
     assert prompt[0, :2, :3, :4].unique().tolist() == [0.5]
     assert prompt[0, 2:4, :3, :4].unique().tolist() == [1]
@@ -94,7 +94,7 @@ def test_clicks_and_labels_are_joined_and_padded_to_the_tile() -> None:
 
 def test_a_neighbouring_slice_comes_last_in_the_prompt() -> None:
     maps, labels, neighbour = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
-    prompt = prompt_tensor(maps, labels, neighbour, 4)
+    prompt = prompt_tensor(maps, labels, neighbour, (4, 4))
     assert not prompt[0, :4].any()
     assert prompt[0, 4:, :3].all()
     assert not prompt[0, 4:, 3:].any()
@@ -117,7 +117,7 @@ def image() -> torch.Tensor:
 def some_prompt() -> torch.Tensor:
     labels = one_hot_labels(torch.zeros(64, 64, dtype=torch.uint8), 4)
     maps = click_maps([PlaneClick(20, 30, 2, True)], 4, (64, 64))
-    return prompt_tensor(maps, labels, None, 64).expand(2, -1, -1, -1)
+    return prompt_tensor(maps, labels, None, (64, 64)).expand(2, -1, -1, -1)
 
 
 def test_an_untrained_prompt_encoder_changes_nothing_bit_for_bit(clicking_network: UDFA, image: torch.Tensor) -> None:

@@ -30,6 +30,13 @@ IMAGE_CHANNELS = 3
 """Three neighbouring slices, or one slice three times."""
 
 
+STRIDES = (2, 4, 8, 16, 32)
+"""Strides of the SPA maps."""
+
+TOKEN_STRIDE = 16
+"""Image pixels from token to token, as the ViT sees the image at 7/8 of its size with patches of 14 pixels."""
+
+
 @dataclass(frozen=True)
 class EncoderFeatures:
     """What the encoder knows of an image; independent of clicks, so it can be cached per slice."""
@@ -40,6 +47,16 @@ class EncoderFeatures:
     """Fused SPA maps at strides 2, 4, 8, 16, 32."""
     tokens: Tensor
     """(B, D, H/16, W/16), the final normalised ViT patch tokens as a map."""
+
+    def cropped(self, rows: slice, columns: slice) -> EncoderFeatures:
+        """Return the features of a part of the image; its edges must be multiples of 32 pixels."""
+
+        def part(x: Tensor, stride: int) -> Tensor:
+            height, width = (slice(edge.start // stride, edge.stop // stride) for edge in (rows, columns))
+            return x[..., height, width]
+
+        maps = [part(x, STRIDES[i]) for i, x in enumerate(self.maps)]
+        return EncoderFeatures(part(self.image, 1), maps, part(self.tokens, TOKEN_STRIDE))
 
 
 class UDFA(nn.Module):
