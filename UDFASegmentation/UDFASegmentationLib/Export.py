@@ -18,6 +18,7 @@ import slicer
 import slicer.util
 import vtk
 
+from UDFASegmentationLib.ClickAudit import writeAudit
 from UDFASegmentationLib.DicomExport import exportDicomSegmentation, exportStructureSet, patientNamesOf
 from UDFASegmentationLib.ExportFiles import ExportError, safeNames, stagedFolder
 from UDFASegmentationLib.ProvenanceFile import SUFFIX, ProvenanceContext, provenanceDocument, writeProvenance
@@ -110,6 +111,7 @@ def exportSegmentation(
             notes = _writeLabelmap(segmentationNode, segmentIDs, volumeNode, aside / fileName)
         else:
             notes = _writeSurfaces(segmentationNode, segmentIDs, aside, formatKey.upper())
+        writeAudit(segmentationNode, aside / (fileName or f"{stem}.seg.nrrd"))
         names = sorted(path.name for path in aside.iterdir())
         extra: dict[str, Any] = {"files": names}
         if formatKey in ("nii.gz", "nrrd"):

@@ -99,6 +99,19 @@ def test_where_the_record_cannot_be_written_the_segmentation_is_saved_and_the_lo
     assert "could not be written" in caplog.text
 
 
+@pytest.mark.parametrize("key", ["seg.nrrd", "nii.gz", "stl"])
+def test_the_modules_export_has_the_record_among_its_files(make, tmp_path: Path, key):
+    from UDFASegmentationLib.Export import exportSegmentation
+
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    bench.segmentation.SetName("organs")
+    target = tmp_path if key == "stl" else tmp_path / f"organs.{key}"
+    written = exportSegmentation(bench.segmentation, target, key).files
+    assert tmp_path / "organs.audit.json" in written
+    assert len(read_audit((tmp_path / "organs.audit.json").read_text(encoding="utf-8")).edits) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "record"),
     [
