@@ -99,6 +99,10 @@ class ClickController:
             return
         try:
             target = self.target()
+        except UDFAError:
+            # Nothing to follow; `unavailable` of the effect says why, and the last click's own message stays.
+            return
+        try:
             if target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
                 self._submit(target, None)
         except UDFAError as error:
