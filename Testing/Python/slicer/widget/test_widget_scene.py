@@ -159,15 +159,19 @@ def test_reloading_loads_the_library_again_and_tells_slicer(opened, monkeypatch)
     # The effect needs Slicer's SegmentEditorEffects, which the tests of the effect bring along.
     monkeypatch.delitem(sys.modules, "UDFASegmentationLib.ClickEffect", raising=False)
     before = sys.modules["UDFASegmentationLib.RunEstimate"].RunEstimate
+    library = {
+        module: dict(vars(module)) for name, module in sys.modules.items() if name.startswith("UDFASegmentation")
+    }
     opened.widget.cleanup()
     opened.widget.onReload()
     try:
         assert slicer.app.reloads == 1
         assert sys.modules["UDFASegmentationLib.RunEstimate"].RunEstimate is not before
     finally:
-        # Other tests compare classes by identity: start them from fresh modules.
-        for name in [name for name in sys.modules if name.split(".")[0].startswith("UDFASegmentation")]:
-            del sys.modules[name]
+        # Other tests compare classes by identity: give the modules their former ones back.
+        for module, contents in library.items():
+            vars(module).clear()
+            vars(module).update(contents)
 
 
 def test_the_logic_segments_without_the_panel(harness, volume, fake, models):
