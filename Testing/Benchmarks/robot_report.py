@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,8 @@ def where_rivals_win(rows: Iterable[dict[str, Any]], rivals: Collection[str]) ->
         if dice is not None and row["tool"] in ("UDFA", *rivals):
             name = row["tool"] if row["clicks_of"] == "own" else f"{row['tool']} on UDFA's clicks"
             places.setdefault((row["start"], row["robot"], row["label"]), {})[name] = dice
+    if not any(len(found) > 1 for found in places.values()):
+        return "No classical tool was run."
     lines = []
     for (start, robot, label), found in sorted(places.items()):
         best = max(found, key=lambda name: found[name])
@@ -223,7 +226,7 @@ def plot_means(folder: Path, runs: Sequence[Run], most: int) -> None:
     starts, robots = (sorted({run.key[i] for run in runs}) for i in (1, 2))
     figure = Figure(figsize=(4.5 * len(robots), 3.6 * len(starts)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(starts), len(robots), squeeze=False, sharex=True, sharey=True)
+    panels = figure.subplots(len(starts), len(robots), squeeze=False, sharex=True, sharey="row")
     clicks = np.arange(most + 1)
     for line, start in zip(panels, starts):
         for axes, robot in zip(line, robots):
@@ -239,9 +242,10 @@ def plot_means(folder: Path, runs: Sequence[Run], most: int) -> None:
             )
             axes.set_xlabel("clicks")
             axes.set_ylabel("mean Dice")
-            axes.set_ylim(0, 1)
             axes.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=7)
+        lowest = min(float(curve.get_ydata().min()) for axes in line for curve in axes.get_lines())
+        line[0].set_ylim(math.floor(10 * lowest) / 10, 1)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
     figure.savefig(folder / "dice_by_tool.png", dpi=130)
 
 
