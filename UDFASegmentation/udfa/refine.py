@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-import udfa
 from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras, read_audit
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from udfa.errors import InvalidInputError
@@ -23,6 +21,7 @@ from udfa.geometry import Volume
 from udfa.kept_segments import Composition, compose
 from udfa.messages import Messages
 from udfa.models import resolve_model
+from udfa.origin import origin
 from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.segment_command import check_distinct, check_folder
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
@@ -233,16 +232,7 @@ def voxel_of(
 def provenance(job: RefineJob, info: CheckpointInfo, segmentation: Segmentation, audit: Audit) -> dict[str, Any]:
     """Return what is recorded with the result; what was recorded before is kept inside."""
     return {
-        "software": f"udfa {udfa.__version__}",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "input": job.input.name,
-        "checkpoint": {
-            "name": info.name,
-            "task": info.config.task,
-            "content_sha256": info.content_sha256,
-            "licence": info.licence,
-            "intended_use": info.intended_use,
-        },
+        **origin(job.input, info),
         "corrections": {
             "segmentation": job.segmentation.name,
             "clicks": len(audit.edits),

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -18,6 +17,7 @@ from udfa.geometry import Volume
 from udfa.labels import Label
 from udfa.messages import Messages
 from udfa.models import resolve_model
+from udfa.origin import origin
 from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.report import Overview, draw_overview, require_matplotlib, save_figure
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
@@ -148,16 +148,7 @@ def chosen_labels(info: CheckpointInfo, names: Optional[tuple[str, ...]]) -> dic
 def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult) -> dict[str, Any]:
     """Return what is recorded with the result: how it was made, in JSON types. Folders are left out."""
     return {
-        "software": f"udfa {udfa.__version__}",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "input": job.input.name,
-        "checkpoint": {
-            "name": info.name,
-            "task": info.config.task,
-            "content_sha256": info.content_sha256,
-            "licence": info.licence,
-            "intended_use": info.intended_use,
-        },
+        **origin(job.input, info),
         "device": result.plan.device,
         "precision": str(result.plan.dtype).replace("torch.", ""),
         "batch_size": result.plan.batch_size,
