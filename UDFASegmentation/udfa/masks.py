@@ -17,6 +17,9 @@ Point = tuple[int, int]
 SpacingMm = tuple[float, float]
 """Pixel size (rows, columns)."""
 
+FEW_SHIFTS = 150
+"""So many copies of a small mask are laid over each other sooner than a distance map is computed."""
+
 FEW_POINTS = 8
 """So many distances are quicker computed one by one."""
 
@@ -55,8 +58,37 @@ def dilated(mask: Mask, margin_mm: float, spacing_mm: SpacingMm) -> Mask:
     grown = np.zeros_like(mask)
     box = bounding_box(mask, (pixels(margin_mm, spacing_mm[0]), pixels(margin_mm, spacing_mm[1])))
     if box is not None:
-        grown[box] = distance_to_mm(mask[box], spacing_mm) <= margin_mm
+        shifts = _shifts_within(margin_mm, spacing_mm)
+        inner = mask[box]
+        grown[box] = (
+            _union_of_shifts(inner, shifts)
+            if len(shifts) <= FEW_SHIFTS
+            else distance_to_mm(inner, spacing_mm) <= margin_mm
+        )
     return grown
+
+
+def _shifts_within(margin_mm: float, spacing_mm: SpacingMm) -> list[tuple[int, int]]:
+    """Rows and columns by which a pixel can be moved without going farther than a margin."""
+    rows, columns = (pixels(margin_mm, spacing) for spacing in spacing_mm)
+    limit = (margin_mm * (1 + 1e-6)) ** 2
+    return [
+        (row, column)
+        for row in range(-rows, rows + 1)
+        for column in range(-columns, columns + 1)
+        if (row * spacing_mm[0]) ** 2 + (column * spacing_mm[1]) ** 2 <= limit
+    ]
+
+
+def _union_of_shifts(mask: Mask, shifts: Sequence[tuple[int, int]]) -> Mask:
+    """Union of a mask moved by each of the shifts; what leaves the array is lost."""
+    height, width = mask.shape
+    rows, columns = (max(abs(shift[axis]) for shift in shifts) for axis in (0, 1))
+    padded = np.pad(mask, ((rows, rows), (columns, columns)))
+    union = np.zeros_like(mask)
+    for row, column in shifts:
+        union |= padded[rows + row : rows + row + height, columns + column : columns + column + width]
+    return union
 
 
 def bounding_box(mask: Mask, margin: tuple[int, int] = (0, 0)) -> Optional[tuple[slice, slice]]:

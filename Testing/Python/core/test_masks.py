@@ -144,3 +144,16 @@ def test_growing_and_depth_do_not_depend_on_where_in_the_array_a_mask_lies() -> 
         assert (dilated(wide, 3.0, (1.0, 0.7)) == (distance_to_mm(wide, (1.0, 0.7)) <= 3.0)).all()
         assert np.allclose(depth_mm(wide, (1.0, 0.7))[12:21, 20:31], depth_mm(small, (1.0, 0.7)))
     assert not dilated(np.zeros((4, 4), bool), 3.0, (1.0, 1.0)).any()
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0), (0.7, 1.3), (1.4, 1.4), (3.0, 0.9)])
+@pytest.mark.parametrize("margin_mm", [0.5, 1.0, 4.0, 7.1, 12.0])
+def test_growing_reaches_exactly_the_pixels_within_the_margin(
+    spacing_mm: tuple[float, float], margin_mm: float
+) -> None:
+    mask = np.random.default_rng(0).random((40, 50)) < 0.004
+    rows, columns = np.nonzero(mask)
+    grid = np.mgrid[:40, :50].reshape(2, -1, 1)
+    squared = ((grid[0] - rows) * spacing_mm[0]) ** 2 + ((grid[1] - columns) * spacing_mm[1]) ** 2
+    near = (np.sqrt(squared.min(axis=1)) <= margin_mm + 1e-9).reshape(40, 50)
+    assert np.array_equal(dilated(mask, margin_mm, spacing_mm), near)
