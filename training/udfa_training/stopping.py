@@ -20,6 +20,10 @@ SECOND_AFTER_SECONDS = 2.0
 """Signals that follow sooner are copies of the first: launchers pass on what the terminal sends to all processes."""
 
 
+LOADER_FAILURE = "DataLoader worker"
+"""How torch's message begins when a loader process died. A signal handler raises it, so it may come up anywhere."""
+
+
 class StopRequest:
     """Ctrl+C or SIGTERM while this context is open: `asked` becomes true, and the loop stops after its step.
 
@@ -83,7 +87,7 @@ def failures_explained(saved: Path, step: Callable[[], int]) -> Iterator[None]:
             f"folder, then start the same command again."
         ) from error
     except RuntimeError as error:
-        if "DataLoader worker" in str(error):
+        if LOADER_FAILURE in str(error):
             what = f"A loader process was killed after step {step()} ({error})."
             advice = "Often memory was short: start the same command again, with fewer --workers (0: none)."
         elif "Connection closed by peer" in str(error) or isinstance(error, torch.distributed.DistError):

@@ -15,6 +15,7 @@ from udfa.config import to_dict
 from udfa.errors import InvalidInputError
 from udfa.volume_io import written_aside
 from udfa_training.fit_config import FitConfig
+from udfa_training.stopping import LOADER_FAILURE
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -88,6 +89,8 @@ def save(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         try:
             torch.save(record, aside)
         except RuntimeError as error:
+            if LOADER_FAILURE in str(error):
+                raise
             # torch's own writer reports a full disk as RuntimeError.
             raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
 

@@ -153,6 +153,21 @@ def test_a_killed_loader_process_is_named_and_the_state_stays(
     assert 1 <= saved(config)["step"] <= 4
 
 
+def test_a_loader_process_that_dies_while_the_state_is_written_is_not_taken_for_a_full_disk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(steps=9)
+    fit(config, stop_after=1)
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(UDFAError, match=r"A loader process was killed.*last\.pt holds an earlier state"):
+        fit(config)
+    assert saved(config)["step"] == 1
+
+
 def test_short_memory_says_how_to_need_less(tmp_path: Path) -> None:
     complaint = r"Memory ran out after step 3.*Nothing had been saved.*twice accumulate"
     with pytest.raises(UDFAError, match=complaint), failures_explained(tmp_path / "last.pt", lambda: 3):
