@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from udfa.errors import InvalidInputError, UDFAError
-from udfa.volume_io import written_aside
+from udfa_training.loop_parts import draw_seed, follow, sample_order, warmup_cosine, write_state
 
 LOG_EVERY = 20
 """Steps between rows of the log."""
@@ -129,14 +129,14 @@ def _train(
         wall, cpu = time.perf_counter(), time.process_time()
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate * warmup_cosine(state.step, budget.warmup_steps, budget.steps)
-        seed = budget.seed + 1_000_003 * (state.step * fabric.world_size + fabric.global_rank)
+        seed = draw_seed(budget.seed, fabric, state.step)
         loss = model(*(fabric.to_device(part) for part in batch), seed=seed)
         value = _finite(loss, state.step, output)
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=budget.gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        _update_average(state, budget.ema_decay)
+        follow(state.average, state.module, state.step, budget.ema_decay)
         state.step += 1
         state.wall_seconds.append(time.perf_counter() - wall)
         state.cpu_seconds.append(time.process_time() - cpu)
@@ -153,12 +153,7 @@ def _train(
 
 def _loader(dataset: Dataset[Any], budget: Budget, fabric: Fabric, first: int, last: int) -> DataLoader[Any]:
     """Batches of the steps from first to last; the same however the run was split."""
-    total = budget.batch_size * fabric.world_size
-    order = [
-        step * total + fabric.global_rank * budget.batch_size + i
-        for step in range(first, last)
-        for i in range(budget.batch_size)
-    ]
+    order = sample_order(range(first, last), budget.batch_size, 1, fabric.world_size, fabric.global_rank)
     return DataLoader(dataset, budget.batch_size, sampler=order, num_workers=budget.workers)
 
 
@@ -171,22 +166,6 @@ def _finite(loss: Tensor, step: int, output: Path) -> float:
             f"32-true in another output folder."
         )
     return value
-
-
-def warmup_cosine(step: int, warmup_steps: int, steps: int) -> float:
-    """Factor of the learning rate: linear warm-up, then a cosine to 1 %."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    share = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
-
-
-@torch.no_grad()
-def _update_average(state: LoopState, decay: float) -> None:
-    """Move the average towards the current weights; early on it follows faster."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    current = [p.detach() for p in state.module.parameters() if p.requires_grad]
-    torch._foreach_lerp_(list(state.average.values()), current, 1 - decay)
 
 
 @torch.no_grad()
@@ -208,8 +187,7 @@ def save(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
         "wall_seconds": state.wall_seconds,
         "cpu_seconds": state.cpu_seconds,
     }
-    with written_aside(path) as aside:
-        torch.save(record, aside)
+    write_state(record, path)
 
 
 def restore(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:

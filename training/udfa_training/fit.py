@@ -18,6 +18,7 @@ from udfa_training.click_stage import ClickObjective
 from udfa_training.fit_config import FitConfig
 from udfa_training.journal import Journal
 from udfa_training.loaders import make_loader
+from udfa_training.loop_parts import draw_seed, warmup_cosine
 from udfa_training.milestones import Milestones
 from udfa_training.set_up import Plan, make_plan, make_state
 from udfa_training.stopping import StopRequest, diverged, failures_explained
@@ -190,7 +191,7 @@ def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> 
     whole = whole_batch(model, task, parts) if config.accumulate > 1 and config.stage == "network" else ()
     losses = []
     for number, (image, label) in enumerate(parts):
-        seed = draw_seed(config, fabric, state.step * config.accumulate + number)
+        seed = draw_seed(config.seed, fabric, state.step * config.accumulate + number)
         with fabric.no_backward_sync(model, enabled=number + 1 < len(parts)):
             loss = model(task, image, label, seed, *whole)
             fabric.backward(loss / len(parts))
@@ -236,18 +237,9 @@ def log(run: Run, loss: float, optimizer: Any) -> None:
         run.journal.log_step(state.step, loss, optimizer.param_groups[0]["lr"], task)
 
 
-def draw_seed(config: FitConfig, fabric: Fabric, number: int) -> int:
-    """Seed of a pass's draws: the same however the run was split, different on each process."""
-    return config.seed + 1_000_003 * (number * fabric.world_size + fabric.global_rank)
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: FitConfig, step: int) -> None:
     """Linear warm-up, then cosine to 1 % of the peak of each parameter group."""
-    if step < config.warmup_steps:
-        factor = (step + 1) / config.warmup_steps
-    else:
-        share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+    factor = warmup_cosine(step, config.warmup_steps, config.steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 

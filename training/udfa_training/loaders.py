@@ -12,6 +12,7 @@ from tqdm import tqdm
 from udfa.errors import InvalidInputError
 from udfa_training.augment import Augmentation
 from udfa_training.dataset import SliceDataset, SliceStack
+from udfa_training.loop_parts import sample_order
 from udfa_training.set_up import Task
 from udfa_training.stack_cache import cache_folder, load_stacks
 
@@ -51,17 +52,6 @@ def read_cases(task: Task, fabric: Fabric) -> list[SliceStack]:
         stacks = load_stacks(task.data, cases, config.model.preprocessing, config.model.network.num_classes, folder)
         description = f"reading cases {task.name}".strip()
         return list(tqdm(stacks, description, total=len(cases), disable=not fabric.is_global_zero))
-
-
-def sample_order(steps: range, batch_size: int, accumulate: int, processes: int, rank: int) -> list[int]:
-    """Return the samples that a process sees: pass by pass, its part of what one process would see as one batch."""
-    whole = batch_size * processes
-    return [
-        (step * accumulate + part) * whole + rank * batch_size + i
-        for step in steps
-        for part in range(accumulate)
-        for i in range(batch_size)
-    ]
 
 
 def leave_signals_to_the_run(_: int) -> None:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from udfa.config import to_dict
 from udfa.errors import InvalidInputError
-from udfa.volume_io import written_aside
 from udfa_training.fit_config import FitConfig
-from udfa_training.stopping import LOADER_FAILURE
+from udfa_training.loop_parts import follow, write_state
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -44,12 +43,9 @@ class TrainingState:
     """Step of the last validation."""
 
 
-@torch.no_grad()
 def update_average(state: TrainingState, decay: float) -> None:
     """Move the average towards the current weights; early on it follows faster."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    current = [p.detach() for p in state.network.parameters() if p.requires_grad]
-    torch._foreach_lerp_(list(state.average.values()), current, 1 - decay)
+    follow(state.average, state.network, state.step, decay)
 
 
 def restore_average(state: TrainingState, fabric: Fabric) -> None:
@@ -85,14 +81,7 @@ def save(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         "average": state.average,
         **{name: getattr(state, name) for name in ("step", "best_dice", "validated")},
     }
-    with written_aside(path) as aside:
-        try:
-            torch.save(record, aside)
-        except RuntimeError as error:
-            if LOADER_FAILURE in str(error):
-                raise
-            # torch's own writer reports a full disk as RuntimeError.
-            raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
+    write_state(record, path)
 
 
 def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:

@@ -27,10 +27,11 @@ from udfa_training.ablation_variants import (
     trainable_parameters,
 )
 from udfa_training.backbone_file import save_backbone
-from udfa_training.budget_loop import Budget, warmup_cosine
+from udfa_training.budget_loop import Budget
 from udfa_training.cli import main
 from udfa_training.config_file import load_config
 from udfa_training.fit_config import FitConfig
+from udfa_training.loop_parts import warmup_cosine
 
 Ablation = Callable[..., AblationConfig]
 SMALL = NetworkConfig(num_classes=4, spa_channels=(8, 8, 16, 16, 16), lgfa_width=16, decoder_channels=(16, 16, 8, 8))

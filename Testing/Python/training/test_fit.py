@@ -16,7 +16,7 @@ from udfa.errors import InvalidInputError, UDFAError
 from udfa_training import milestones
 from udfa_training.fit import fit, set_learning_rate
 from udfa_training.fit_config import FitConfig
-from udfa_training.loaders import sample_order
+from udfa_training.loop_parts import sample_order
 from udfa_training.prepare import find_pairs, prepare
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.supervised_stage import SupervisedObjective

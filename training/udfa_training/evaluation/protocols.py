@@ -11,6 +11,7 @@ import numpy as np
 
 from udfa.metrics import dice
 from udfa_training.evaluation.distances import Mask, hd95, pooled_hd95, surface_dice
+from udfa_training.label_names import SYNAPSE_ORDERS
 
 METRICS = ("dice", "hd95", "nsd")
 """Names of the scores, as in `Scores`."""
@@ -111,16 +112,7 @@ TRANSUNET = Protocol(
     "spacing, over both directions together; prediction without reference: Dice 1, HD95 0; any other empty mask: Dice "
     "0, HD95 0; mean over all cases, then over organs.",
     transunet_scores,
-    preferred_labels=(
-        "aorta",
-        "gallbladder",
-        "left_kidney",
-        "right_kidney",
-        "liver",
-        "pancreas",
-        "spleen",
-        "stomach",
-    ),
+    preferred_labels=SYNAPSE_ORDERS["transunet"],
     ignores_spacing=True,
 )
 
