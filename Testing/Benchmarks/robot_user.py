@@ -35,6 +35,7 @@ from Benchmarks.robot_report import write_report  # noqa: E402
 from Benchmarks.robots import ROBOTS, Robot, RobotClick, next_click  # noqa: E402
 from Benchmarks.whole_error import WholeError  # noqa: E402
 from udfa.checkpoint import load_checkpoint  # noqa: E402
+from udfa.config import DEFAULT_CARRY_SLICES  # noqa: E402
 from udfa.devices import make_plan  # noqa: E402
 from udfa.geometry import Volume, canonical_orientation  # noqa: E402
 from udfa.inference import Segmenter  # noqa: E402
@@ -332,7 +333,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--robots", default=",".join(robot.name for robot in ROBOTS))
     parser.add_argument("--rivals", default=",".join(CLASSICAL_TOOLS), help="classical tools to compare with")
     parser.add_argument("--most-clicks", type=int, default=MOST_CLICKS)
-    parser.add_argument("--carry", type=int, default=10, help="slices up and down that a correction may be carried")
+    parser.add_argument(
+        "--carry", type=int, default=DEFAULT_CARRY_SLICES, help="slices up and down that a correction may be carried"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

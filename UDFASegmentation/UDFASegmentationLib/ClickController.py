@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from slicer.i18n import tr as _
 
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import InvalidInputError, UDFAError
 from UDFASegmentationLib.ClickAudit import earlierAudit, keepAudit, keepBeside
 from UDFASegmentationLib.ClickGrid import ClickGrid
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from udfa.history import Click
 
 Position = tuple[float, float, float]
-
-DEFAULT_CARRY_SLICES = 10
-"""How many slices up and down a correction may be carried, unless the user says otherwise."""
 
 _logger = logging.getLogger(__name__)
 

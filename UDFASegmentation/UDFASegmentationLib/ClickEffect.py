@@ -11,9 +11,10 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import UDFAError
 from UDFASegmentationLib.ClickAudit import earlierAudit, keepBeside
-from UDFASegmentationLib.ClickController import DEFAULT_CARRY_SLICES, ClickController
+from UDFASegmentationLib.ClickController import ClickController
 from UDFASegmentationLib.ClickDoubts import ClickDoubts
 from UDFASegmentationLib.ClickLocks import restoreLocks
 from UDFASegmentationLib.ClickMarkers import ClickMarkers

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Optional
 
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import UDFAError
 from UDFASegmentationLib.ClickLayers import LayerReader, SegmentLayers
 from UDFASegmentationLib.Contracts import LoadedModel
@@ -44,7 +45,7 @@ class ClickRequest:
     segments: Optional[SegmentLayers] = None
     locked: frozenset[int] = frozenset()
     editable: Optional[NDArray[np.bool_]] = None
-    carrySlices: int = 10
+    carrySlices: int = DEFAULT_CARRY_SLICES
 
 
 @dataclass(frozen=True)

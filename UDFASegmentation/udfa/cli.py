@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import udfa
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import CancelledError, UDFAError
 from udfa.output_names import LABELMAP_SUFFIXES, OUTPUT_SUFFIXES, split_name
 
@@ -182,9 +183,9 @@ def _add_refine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--carry",
         type=_count,
-        default=10,
+        default=DEFAULT_CARRY_SLICES,
         metavar="N",
-        help="slices a correction may carry up and down (default: 10)",
+        help=f"slices a correction may carry up and down (default: {DEFAULT_CARRY_SLICES})",
     )
     parser.add_argument("--audit", type=Path, metavar="FILE", help="where to write the record (default: beside OUT)")
     _add_model_arguments(parser)

@@ -32,6 +32,9 @@ SIZE_MULTIPLE = 32
 MAX_CLASSES = 256
 """Labelmaps are uint8, so that is how many classes they can tell apart."""
 
+DEFAULT_CARRY_SLICES = 10
+"""How many slices up and down a correction may be carried, unless the user says otherwise."""
+
 T = TypeVar("T")
 
 

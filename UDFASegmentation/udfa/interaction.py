@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfa.audit import Audit
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.edit_rules import Aim
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume, canonical_orientation, reorient
@@ -32,7 +33,7 @@ Position = tuple[int, int, int]
 class SessionOptions:
     """What the user can set for corrections."""
 
-    carry_slices: int = 10
+    carry_slices: int = DEFAULT_CARRY_SLICES
     """How many slices up and down a correction may be carried; 0 edits the clicked slice only."""
     reach_mm: float = 60.0
     """How far from the click a correction may reach within a slice, in mm; twice as far where the label is new."""

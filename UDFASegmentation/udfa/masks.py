@@ -165,13 +165,6 @@ def depth_mm(mask: Mask, spacing_mm: SpacingMm) -> NDArray[np.float64]:
     return depth
 
 
-def deepest_point(mask: Mask) -> Point:
-    """Return the pixel of a non-empty mask that lies farthest from its edge, in pixels; the array's edge is one."""
-    depth = depth_mm(mask, (1.0, 1.0))
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(row), int(column)
-
-
 def _run(process: Any, image: sitk.Image) -> NDArray[Any]:
     """Run a filter of SimpleITK in this thread: for images this small, others would only be waited for."""
     process.SetNumberOfThreads(1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras, read_audit
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.kept_segments import Composition, compose
@@ -64,7 +65,7 @@ class RefineJob:
     coordinates: Literal["ras", "ijk"] = "ras"
     lock: tuple[str, ...] = ()
     """Names of the labels that must not change."""
-    carry: int = 10
+    carry: int = DEFAULT_CARRY_SLICES
     """How many slices up and down a correction may be carried."""
     audit: Optional[Path] = None
     """Where to write the record; None puts it beside the output."""

@@ -7,7 +7,6 @@ import pytest
 
 from udfa.masks import (
     bounding_box,
-    deepest_point,
     depth_mm,
     dilated,
     distance_mm,
@@ -102,6 +101,10 @@ def test_the_part_with_a_point_is_connected_by_edges_only() -> None:
     mask = picture("#.", ".#")
     assert part_with(mask, (0, 0)).tolist() == [[True, False], [False, False]]
     assert not part_with(mask, (0, 1)).any()
+
+
+def deepest_point(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(map(int, np.unravel_index(depth_mm(mask, (1.0, 1.0)).argmax(), mask.shape)))
 
 
 def test_the_deepest_point_is_in_the_middle_and_the_views_edge_is_an_edge() -> None:
