@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from udfa.postprocessing import bounding_box
+
 Position = tuple[int, int, int]
 """Voxel (D, H, W)."""
 
@@ -61,7 +63,7 @@ def next_click(
         slice_axis: Axis across which the slices are stacked; jitter stays within a slice.
     """
     wrong = current != reference
-    box = _box(wrong)
+    box = bounding_box(wrong.view(np.uint8), 1)
     if box is None:
         return None
     numbered, count = ndimage.label(wrong[box])
@@ -93,14 +95,3 @@ def _jittered(
         if all(0 <= p < n for p, n in zip(moved, error.shape)) and error[tuple(moved)]:
             return moved
     return place
-
-
-def _box(mask: NDArray[np.bool_]) -> Optional[tuple[slice, slice, slice]]:
-    """Smallest box that holds a mask; None if it is empty."""
-    ranges = []
-    for axis in range(3):
-        along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if len(along) == 0:
-            return None
-        ranges.append(slice(int(along[0]), int(along[-1]) + 1))
-    return ranges[0], ranges[1], ranges[2]

@@ -6,7 +6,7 @@ UDFA_REQUIRE_RENDERING=1 make that a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +63,22 @@ def scene() -> Iterator[Any]:
     yield headless.scene
     assert headless.app.render_blocks == 0, "A pauseRender was left without its resumeRender."
     assert not headless.scene.IsBatchProcessing(), "The scene was left in batch processing."
+
+
+@pytest.fixture(scope="module")
+def _effect_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Doubles of the modules that the effect UDFA Click imports from Slicer."""
+    from doubles.harness import installed
+    from doubles.scripted_effect import effectModules
+
+    with installed(tmp_path_factory.mktemp("settings")), effectModules():
+        yield
+
+
+@pytest.fixture
+def make(_effect_modules: None, scene: Any) -> Iterator[Callable[..., Any]]:
+    """Makes benches: a Segment Editor with the effect UDFA Click on a small volume."""
+    from doubles.click_bench import benches
+
+    with benches() as create:
+        yield create

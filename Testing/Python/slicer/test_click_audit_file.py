@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -11,23 +10,8 @@ import pytest
 import slicer
 import slicer.util
 
-from doubles.click_bench import benches, half_liver
+from doubles.click_bench import half_liver
 from udfa.audit import read_audit
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Any]:
-    with benches() as create:
-        yield create
 
 
 def test_saving_the_segmentation_also_writes_the_record_beside_it(make, tmp_path: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,26 +9,11 @@ import numpy as np
 import pytest
 import slicer
 
-from doubles.click_bench import SHAPE, Bench, benches, half_liver
+from doubles.click_bench import SHAPE, Bench, half_liver
 from headless.samples import add_volume, fake_result, ijk_to_ras
 from udfa.config import PreprocessingConfig
 from udfa.errors import UDFAError
 from udfa.inference import Progress
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Any]:
-    with benches() as create:
-        yield create
 
 
 def doubt() -> np.ndarray:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 
-from doubles.click_bench import LIVER, SHAPE, benches, greedy_spleen, half_liver, truth
+from doubles.click_bench import LIVER, SHAPE, greedy_spleen, half_liver, truth
 from headless.samples import add_transform, add_volume, ijk_to_ras
 from udfa.audit import read_audit
 from udfa.labels import describe
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Callable[..., Any]]:
-    with benches() as create:
-        yield create
 
 
 def count(mask: np.ndarray) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from doubles.click_bench import LIVER, SPLEEN, Bench, benches, greedy_spleen, half_liver, truth
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Any]:
-    with benches() as create:
-        yield create
+from doubles.click_bench import LIVER, SPLEEN, Bench, greedy_spleen, half_liver, truth
 
 
 def begin(bench: Bench, voxel: tuple[int, int, int] = (2, 15, 12)) -> None:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import slicer
 import slicer.util
 
-from doubles.click_bench import Bench, benches, greedy_spleen, half_liver
+from doubles.click_bench import Bench, greedy_spleen, half_liver
 from headless.boot import clear_scene
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Any]:
-    with benches() as create:
-        yield create
 
 
 def rows(bench: Bench) -> dict[str, bool]:

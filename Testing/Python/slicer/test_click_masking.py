@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import slicer
 import slicer.util
 from vtk.util import numpy_support
 
-from doubles.click_bench import MATRIX, SHAPE, Bench, benches, greedy_spleen
+from doubles.click_bench import MATRIX, SHAPE, Bench, greedy_spleen
 from headless.samples import add_transform, ijk_to_ras
 from UDFASegmentationLib.VolumeConversion import orientedImage
 
@@ -27,21 +25,6 @@ MASK_MODES = (
 OVERWRITE_MODES = ("OverwriteAllSegments", "OverwriteVisibleSegments", "OverwriteNone")
 HU_RANGE = (0.0, 90.0)
 """Holds the liver, not the spleen."""
-
-
-@pytest.fixture(scope="module")
-def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from doubles.harness import installed
-    from doubles.scripted_effect import effectModules
-
-    with installed(tmp_path_factory.mktemp("settings")), effectModules():
-        yield
-
-
-@pytest.fixture
-def make(_modules: None, scene: Any) -> Iterator[Any]:
-    with benches() as create:
-        yield create
 
 
 def addFence(bench: Bench) -> None:
