@@ -24,7 +24,7 @@ def tiny() -> CaseVolumes:
 def made(*patients: str, frames: int = 1, split: str = "train", kind: str = "pairs") -> SourceData:
     """A data set of these patients, with so many frames each."""
     cases = [SourceCase(f"{p}_f{frame}", p, split, tiny) for p in patients for frame in range(frames)]
-    return SourceData("made", kind, {1: "liver"}, ("liver",), "none", "CT", tuple(cases))
+    return SourceData("made", kind, {1: "liver"}, "none", "CT", tuple(cases))
 
 
 def splits_of(data: SourceData) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from udfa.errors import InvalidInputError
-from udfa_training.label_names import CARDIAC_LABELS, in_order, numbered
+from udfa_training.label_names import CARDIAC_LABELS, numbered
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import Fact, Form, ReaderOptions, SourceCase, SourceData, file_case
 
@@ -66,7 +66,6 @@ def read_acdc(source: Path, options: ReaderOptions) -> SourceData:
         source.name,
         "acdc (Info.cfg)",
         values,
-        in_order(values),
         options.licence or LICENCES["acdc"],
         "MR",
         tuple(cases),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from udfa_training.label_names import CARDIAC_LABELS, in_order, numbered
+from udfa_training.label_names import CARDIAC_LABELS, numbered
 from udfa_training.readers.arrays import as_volumes, read_arrays, read_slices, slices_first
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import (
@@ -72,7 +72,6 @@ def _describe(source: Path, options: ReaderOptions, suffix: str) -> SourceData:
         source.name,
         f"acdc ({'SSL4MIS h5' if suffix == 'h5' else 'npz'})",
         values,
-        in_order(values),
         options.licence or LICENCES["acdc"],
         "MR",
         tuple(cases),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Optional
 
-from udfa_training.label_names import BTCV_LABELS, in_order, numbered
+from udfa_training.label_names import BTCV_LABELS, numbered
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import Form, ReaderOptions, SourceCase, SourceData, file_case
 
@@ -54,7 +54,6 @@ def read_btcv(source: Path, options: ReaderOptions) -> SourceData:
         source.name,
         "synapse (BTCV)",
         values,
-        in_order(values),
         options.licence or LICENCES["synapse"],
         "CT",
         tuple(cases),

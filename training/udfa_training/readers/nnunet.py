@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from udfa.errors import InvalidInputError
-from udfa_training.label_names import canonical_name, in_order
+from udfa_training.label_names import canonical_name
 from udfa_training.manifest import MANIFEST, read_json
 from udfa_training.readers.source import NIFTI_SUFFIX, Form, ReaderOptions, SourceCase, SourceData, file_case
 
@@ -47,7 +47,6 @@ def read_nnunet(source: Path, options: ReaderOptions) -> SourceData:
         str(facts.get("name", source.name)),
         "nnunet",
         values,
-        in_order(values),
         options.licence or str(facts.get("licence") or facts.get("license") or "Not stated in dataset.json."),
         options.modality or modality,
         tuple(cases),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from udfa.errors import InvalidInputError
-from udfa_training.label_names import BTCV_LABELS, CARDIAC_LABELS, canonical_name, in_order, numbered
+from udfa_training.label_names import BTCV_LABELS, CARDIAC_LABELS, canonical_name, numbered
 from udfa_training.manifest import MANIFEST, read_json
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import (
@@ -65,7 +65,6 @@ def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> Sou
         source.name,
         f"{kind} (pairs)" if kind != "pairs" else kind,
         values,
-        in_order(values),
         str(licence),
         options.modality or facts.get("modality", default_modality),
         tuple(cases),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from udfa.geometry import Volume
 from udfa.volume_io import read_volume
+from udfa_training.label_names import in_order
 
 NIFTI_SUFFIX = ".nii.gz"
 UNKNOWN_SPACING = "The source has no voxel spacing: the headers say 1 mm, and distances are in voxels only."
@@ -57,11 +58,12 @@ class SourceData:
     """Kind of data set and form of the source, for the manifest."""
     values: Mapping[int, str]
     """Label value on disk -> name. Values that are not named here are refused, unless ignored."""
-    labels: tuple[str, ...]
-    """Names of labels 1..K of the result; other named values become background."""
     licence: str
     modality: str
     cases: tuple[SourceCase, ...]
+    labels: tuple[str, ...] = ()
+    """Names of labels 1..K of the result; other named values become background. When none are given: all names, in the
+    order of their values."""
     ignored: frozenset[int] = frozenset()
     """Values without a name that become background."""
     notes: tuple[str, ...] = ()
@@ -71,6 +73,10 @@ class SourceData:
     """How the cases were split, for the manifest."""
     largest: Optional[str] = None
     """Label that must have the most voxels; otherwise the label order is not the one assumed."""
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", in_order(self.values))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from udfa.errors import InvalidInputError
-from udfa_training.label_names import in_order
 from udfa_training.readers.licences import LICENCES
 from udfa_training.readers.source import (
     UNKNOWN_ORIENTATION,
@@ -62,7 +61,6 @@ def read_sunnybrook(source: Path, options: ReaderOptions) -> SourceData:
         source.name,
         "sunnybrook (PNG)",
         values,
-        in_order(values),
         options.licence or LICENCES["sunnybrook"],
         "MR",
         tuple(cases),

@@ -17,7 +17,6 @@ from udfa_training.label_names import (
     TOTALSEGMENTATOR_CLASSES,
     TOTALSEGMENTATOR_VALUES,
     canonical_name,
-    in_order,
     numbered,
     select_names,
 )
@@ -69,12 +68,10 @@ def read_totalsegmentator(source: Path, options: ReaderOptions) -> SourceData:
         read = partial(_read, folder / IMAGE, [masks[name] for name in names])
         split = SPLITS.get(splits.get(folder.name, ""), "train")
         cases.append(SourceCase(folder.name, folder.name, split, read, image_file=folder / IMAGE))
-    values = numbered(names)
     return SourceData(
         source.name,
         "totalsegmentator (masks)",
-        values,
-        names,
+        numbered(names),
         options.licence or LICENCES["totalsegmentator"],
         "CT",
         tuple(cases),
@@ -93,7 +90,6 @@ def read_examples(source: Path, options: ReaderOptions) -> SourceData:
         source.name,
         "totalsegmentator (reference files)",
         TOTALSEGMENTATOR_VALUES,
-        in_order(TOTALSEGMENTATOR_VALUES),
         options.licence or "No restrictions beyond Apache 2.0 (reference files of TotalSegmentator).",
         "CT",
         cases,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from udfa.errors import InvalidInputError
-from udfa_training.label_names import SYNAPSE_ORDERS, in_order, numbered
+from udfa_training.label_names import SYNAPSE_ORDERS, numbered
 from udfa_training.readers.arrays import Arrays, as_volumes, read_arrays, read_slices, slices_first
 from udfa_training.readers.btcv import btcv_name
 from udfa_training.readers.licences import LICENCES
@@ -57,7 +57,6 @@ def read_transunet(source: Path, options: ReaderOptions) -> SourceData:
         source.name,
         f"synapse (TransUNet, label order {order})",
         values,
-        in_order(values),
         options.licence or LICENCES["synapse"],
         "CT",
         tuple(cases),
