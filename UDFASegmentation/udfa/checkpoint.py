@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from udfa.networks.udfa import UDFA
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the metadata document that this package writes; newer ones are refused."""
 
 METADATA_KEY = "udfa"
@@ -209,7 +209,7 @@ def read_info(path: Path) -> CheckpointInfo:
     document = _read_document(path)
     try:
         backbone, parameters = document["backbone"], document["parameters"]
-        config = from_dict(ModelConfig, document["config"], "config")
+        config = from_dict(ModelConfig, _current_config(document), "config")
         labels = tuple(_label_from_row(row, value) for value, row in enumerate(document["label_table"], start=1))
         info = CheckpointInfo(
             path=path,
@@ -234,6 +234,14 @@ def read_info(path: Path) -> CheckpointInfo:
             f"{path}: its metadata is incomplete or inconsistent ({type(error).__name__}: {error}). Get the file again."
         ) from error
     return info
+
+
+def _current_config(document: dict[str, Any]) -> dict[str, Any]:
+    """The configuration in today's form. Networks of format 1 had group normalisation and did not say so."""
+    config: dict[str, Any] = document["config"]
+    if document["format_version"] >= 2:
+        return config
+    return {**config, "network": {"norm": "group", **config["network"]}}
 
 
 def _typed(entries: Any, key: str, kind: type[T]) -> T:

@@ -35,6 +35,9 @@ MAX_CLASSES = 256
 DEFAULT_CARRY_SLICES = 10
 """How many slices up and down a correction may be carried, unless the user says otherwise."""
 
+Norm = Literal["instance", "group"]
+"""Normalisations of the convolution blocks."""
+
 T = TypeVar("T")
 
 
@@ -61,6 +64,9 @@ class NetworkConfig:
     """Which attention directions are built: both, local-to-global only, or no adapter (for ablations)."""
     decoder_channels: tuple[int, int, int, int] = (96, 64, 48, 32)
     """Channels of the decoder at strides 16, 8, 4 and 2; the head reaches stride 1 by sub-pixel shuffle."""
+    norm: Norm = "instance"
+    """Normalisation after the convolutions, as in nnU-Net: instance (each channel by itself). group (8 channels
+    together) is what checkpoints of format 1 have; it learns much more slowly, see training/README.md."""
     prompt_channels: Optional[tuple[int, int, int, int]] = None
     """Channels of the prompt encoder at strides 2, 4, 8 and 16; None when the model takes no clicks."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, Optional
 
-from udfa.config import ModelConfig
+from udfa.config import ModelConfig, Norm
 from udfa.errors import InvalidInputError
 from udfa_training.augment import AugmentConfig
 from udfa_training.budget_loop import Budget
@@ -25,6 +25,8 @@ class Variant:
     """udfa: file with the weights of the frozen backbone (checkpoint or backbone file); None leaves it random."""
     lgfa_direction: Literal["both", "inject", "none"] = "both"
     """udfa: both directions, injection only, or no adapter (the decoder still gets the backbone's tokens)."""
+    norm: Optional[Norm] = None
+    """udfa, spa_unet: normalisation after the convolutions, if another than the model's."""
     match: Literal["trainable", "total"] = "trainable"
     """unet, swin_unetr: as large as U-DFA's trainable part, or as all of U-DFA."""
     size: Optional[int] = None
@@ -78,6 +80,8 @@ class AblationConfig:
         if variant.in_plane_spacing_mm is not None:
             preprocessing = replace(preprocessing, in_plane_spacing_mm=variant.in_plane_spacing_mm)
         network = replace(self.model.network, lgfa_direction=variant.lgfa_direction)
+        if variant.norm is not None:
+            network = replace(network, norm=variant.norm)
         return replace(self.model, network=network, preprocessing=preprocessing)
 
     def budget_of(self, variant: Variant) -> Budget:

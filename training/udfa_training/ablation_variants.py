@@ -32,8 +32,10 @@ class SpaUNet(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.spa = SpatialPatternAdapter(IMAGE_CHANNELS, config.spa_channels)
-        self.decoder = UNetDecoder(IMAGE_CHANNELS, config.spa_channels, 0, config.decoder_channels, config.num_classes)
+        self.spa = SpatialPatternAdapter(IMAGE_CHANNELS, config.spa_channels, config.norm)
+        self.decoder = UNetDecoder(
+            IMAGE_CHANNELS, config.spa_channels, 0, config.decoder_channels, config.num_classes, config.norm
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         logits: list[Tensor] = self.decoder(image, self.spa(image), None)

@@ -187,8 +187,20 @@ def test_a_newer_format_asks_for_an_update(
 ) -> None:
     newer = {"format_version": FORMAT_VERSION + 1, "package_version": "9.9"}
     path = edit_document(mini_checkpoint.path, tmp_path / "a.safetensors", lambda document: document.update(newer))
-    with pytest.raises(CheckpointError, match=r"format 2 by UDFA 9\.9, this UDFA .* reads up to 1\. Update"):
+    with pytest.raises(CheckpointError, match=r"format 3 by UDFA 9\.9, this UDFA .* reads up to 2\. Update"):
         load_checkpoint(path)
+
+
+def test_a_network_of_format_1_has_group_normalisation(
+    mini_checkpoint: Any, tmp_path: Path, edit_document: Callable[..., Path]
+) -> None:
+    def as_format_1(document: dict[str, Any]) -> None:
+        document["format_version"] = 1
+        del document["config"]["network"]["norm"]
+
+    old = edit_document(mini_checkpoint.path, tmp_path / "old.safetensors", as_format_1)
+    assert read_info(mini_checkpoint.path).config.network.norm == "instance"
+    assert read_info(old).config.network.norm == "group"
 
 
 def test_a_missing_weight_is_named(mini_checkpoint: Any, tmp_path: Path) -> None:

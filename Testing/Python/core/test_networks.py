@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from udfa.config import BACKBONE_WIDTHS, NetworkConfig
+from udfa.config import BACKBONE_WIDTHS, NetworkConfig, from_dict
 from udfa.errors import InvalidInputError
+from udfa.layers.conv import make_norm
 from udfa.networks.backbone import TIMM_NAMES, FrozenBackbone
 from udfa.networks.udfa import UDFA
 
@@ -271,3 +273,32 @@ def test_the_same_seed_builds_the_same_network() -> None:
     torch.manual_seed(3)
     second = UDFA(NetworkConfig(num_classes=2)).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@torch.no_grad()
+def test_instance_normalisation_gives_each_channel_of_each_case_mean_0_and_variance_1() -> None:
+    x = 5 + 3 * image(2, 16, 8, 8) * torch.arange(1, 17)[:, None, None]
+    normed = make_norm("instance", 16)(x)
+    torch.testing.assert_close(normed.mean(dim=(2, 3)), torch.zeros(2, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normed.var(dim=(2, 3), correction=0), torch.ones(2, 16), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_instance_normalisation_of_a_single_pixel_leaves_the_shift() -> None:
+    norm = make_norm("instance", 8)
+    norm.bias.copy_(torch.arange(8.0))
+    normed = norm(image(3, 8, 1, 1))
+    assert torch.equal(normed[:, :, 0, 0], torch.arange(8.0).expand(3, 8))
+
+
+@torch.no_grad()
+def test_both_normalisations_have_the_same_weights_and_other_results(mini_network: UDFA) -> None:
+    other = UDFA(dataclasses.replace(mini_network.config, norm="group")).eval()
+    other.load_state_dict(mini_network.state_dict(), strict=True)
+    x = image(1, 3, 64, 64)
+    assert (other(x) - mini_network(x)).abs().max() > 0.01
+
+
+def test_an_unknown_normalisation_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="norm"):
+        from_dict(NetworkConfig, {"norm": "batch"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from udfa.config import Norm
 from udfa.layers.conv import ConvNormAct
 
 
@@ -18,13 +19,14 @@ class SpatialPatternAdapter(nn.Module):
     Args:
         in_channels: Channels of the image, 3 for 2.5D input.
         channels: C_i of the five maps, finest first.
+        norm: Normalisation after the convolutions.
     """
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, channels: tuple[int, ...], norm: Norm = "instance") -> None:
         super().__init__()
         previous = (in_channels, *channels[:-1])
         self.stages = nn.ModuleList(
-            nn.Sequential(ConvNormAct(c_in, c_out, stride=2), ConvNormAct(c_out, c_out))
+            nn.Sequential(ConvNormAct(c_in, c_out, stride=2, norm=norm), ConvNormAct(c_out, c_out, norm=norm))
             for c_in, c_out in zip(previous, channels)
         )
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from udfa.config import Norm
 from udfa.layers.conv import ConvNormAct
 
 IMAGE_FOLD = 2
@@ -15,11 +16,11 @@ IMAGE_FOLD = 2
 class DecoderStage(nn.Module):
     """Double the resolution, join the skip, convolve. (B, C, H, W), (B, Cs, 2H, 2W) -> (B, C', 2H, 2W)."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(in_channels, out_channels, kernel_size=1)
-        self.first = ConvNormAct(out_channels + skip_channels, out_channels)
-        self.second = ConvNormAct(out_channels, out_channels)
+        self.first = ConvNormAct(out_channels + skip_channels, out_channels, norm=norm)
+        self.second = ConvNormAct(out_channels, out_channels, norm=norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = F.interpolate(self.reduce(x), scale_factor=2, mode="nearest")
@@ -36,6 +37,7 @@ class UNetDecoder(nn.Module):
         token_dim: Width of the ViT tokens that join at stride 16; 0 when there are none.
         channels: Decoder channels at strides 16, 8, 4, 2.
         num_classes: Output channels.
+        norm: Normalisation after the convolutions.
     """
 
     def __init__(
@@ -45,15 +47,16 @@ class UNetDecoder(nn.Module):
         token_dim: int,
         channels: tuple[int, int, int, int],
         num_classes: int,
+        norm: Norm = "instance",
     ) -> None:
         super().__init__()
         s2, s4, s8, s16, s32 = skip_channels
         c16, c8, c4, c2 = channels
         self.tokens = nn.Conv2d(token_dim, c16, kernel_size=1) if token_dim else None
-        self.stage16 = DecoderStage(s32, s16 + (c16 if token_dim else 0), c16)
-        self.stage8 = DecoderStage(c16, s8, c8)
-        self.stage4 = DecoderStage(c8, s4, c4)
-        self.stage2 = DecoderStage(c4, s2 + image_channels * IMAGE_FOLD**2, c2)
+        self.stage16 = DecoderStage(s32, s16 + (c16 if token_dim else 0), c16, norm)
+        self.stage8 = DecoderStage(c16, s8, c8, norm)
+        self.stage4 = DecoderStage(c8, s4, c4, norm)
+        self.stage2 = DecoderStage(c4, s2 + image_channels * IMAGE_FOLD**2, c2, norm)
         self.head = nn.Conv2d(c2, num_classes * IMAGE_FOLD**2, kernel_size=1)
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(c, num_classes, kernel_size=1) for c in (c2, c4, c8))
 

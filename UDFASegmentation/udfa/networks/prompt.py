@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from udfa.config import Norm
 from udfa.layers.conv import ConvNormAct
 from udfa.networks.decoder import IMAGE_FOLD
 
@@ -31,6 +32,7 @@ class PromptEncoder(nn.Module):
         channels: Widths of the pyramid at strides 2, 4, 8, 16.
         skip_channels: Channels of the skip maps at these strides.
         decoder_channels: Channels of the decoder's last map, at stride 2.
+        norm: Normalisation after the convolutions.
     """
 
     def __init__(
@@ -39,14 +41,15 @@ class PromptEncoder(nn.Module):
         channels: tuple[int, int, int, int],
         skip_channels: tuple[int, int, int, int],
         decoder_channels: int,
+        norm: Norm = "instance",
     ) -> None:
         super().__init__()
         previous = (PROMPT_MAPS * num_classes, *channels[:-1])
-        self.down = nn.ModuleList(ConvNormAct(c_in, c, stride=2) for c_in, c in zip(previous, channels))
+        self.down = nn.ModuleList(ConvNormAct(c_in, c, stride=2, norm=norm) for c_in, c in zip(previous, channels))
         self.context = nn.ModuleList(nn.Conv2d(s, c, kernel_size=1) for s, c in zip(skip_channels, channels))
-        self.mix = nn.ModuleList(ConvNormAct(c, c) for c in channels)
+        self.mix = nn.ModuleList(ConvNormAct(c, c, norm=norm) for c in channels)
         self.to_skip = nn.ModuleList(nn.Conv2d(c, s, kernel_size=1) for c, s in zip(channels, skip_channels))
-        self.join = ConvNormAct(channels[0] + decoder_channels, decoder_channels)
+        self.join = ConvNormAct(channels[0] + decoder_channels, decoder_channels, norm=norm)
         self.to_output = nn.Conv2d(decoder_channels, num_classes * IMAGE_FOLD**2, kernel_size=1)
         for layer in (*self.to_skip, self.to_output):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]

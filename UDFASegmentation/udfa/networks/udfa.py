@@ -71,7 +71,7 @@ class UDFA(nn.Module):
         self.config = config
         self.backbone = FrozenBackbone(config.backbone)
         width = self.backbone.width
-        self.spa = SpatialPatternAdapter(IMAGE_CHANNELS, config.spa_channels)
+        self.spa = SpatialPatternAdapter(IMAGE_CHANNELS, config.spa_channels, config.norm)
         adapters = 0 if config.lgfa_direction == "none" else QUARTERS
         _, _, c8, c16, c32 = config.spa_channels
         self.lgfa = nn.ModuleList(
@@ -81,13 +81,17 @@ class UDFA(nn.Module):
             for _ in range(adapters)
         )
         self.decoder = UNetDecoder(
-            IMAGE_CHANNELS, config.spa_channels, width, config.decoder_channels, config.num_classes
+            IMAGE_CHANNELS, config.spa_channels, width, config.decoder_channels, config.num_classes, config.norm
         )
         self.prompt_encoder = (
             None
             if config.prompt_channels is None
             else PromptEncoder(
-                config.num_classes, config.prompt_channels, config.spa_channels[:4], config.decoder_channels[-1]
+                config.num_classes,
+                config.prompt_channels,
+                config.spa_channels[:4],
+                config.decoder_channels[-1],
+                config.norm,
             )
         )
 
