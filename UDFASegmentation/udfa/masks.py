@@ -14,6 +14,8 @@ Mask = NDArray[np.bool_]
 Point = tuple[int, int]
 """Row and column."""
 
+Numbers = NDArray[np.intp]
+
 SpacingMm = tuple[float, float]
 """Pixel size (rows, columns)."""
 
@@ -108,23 +110,68 @@ def opened(mask: Mask, radius: tuple[int, int]) -> Mask:
 
     The edge of the array does not count as the mask's edge: what runs out of view is not thinned.
     """
-    if not mask.any() or max(radius) == 0:
+    box = bounding_box(mask, (2 * radius[0], 2 * radius[1]))
+    if box is None or max(radius) == 0:
         return mask
-    padded = np.pad(mask, [(r, r) for r in radius], mode="edge")
-    image = sitk.GetImageFromArray(padded.astype(np.uint8))
-    opening = sitk.BinaryMorphologicalOpeningImageFilter()
-    opening.SetKernelRadius([radius[1], radius[0]])
-    result = _run(opening, image)
-    height, width = mask.shape
-    return np.asarray(result[radius[0] : radius[0] + height, radius[1] : radius[1] + width] > 0)
+    padding = [(r, r) for r in radius]
+    continued = np.pad(mask[box], padding, mode="edge")
+    shifts = _shifts_of_ellipse(radius)
+    # Where nothing is known, the ellipse may lie; hence the complement, and nothing outside it.
+    eroded = ~_union_of_shifts(~continued, shifts)
+    height, width = mask[box].shape
+    kept = _union_of_shifts(eroded, shifts)[radius[0] : radius[0] + height, radius[1] : radius[1] + width]
+    result = np.zeros_like(mask)
+    result[box] = kept
+    return result
+
+
+def _shifts_of_ellipse(radius: tuple[int, int]) -> list[tuple[int, int]]:
+    """Rows and columns from the middle of an ellipse, half a pixel larger than its radius, to each of its pixels."""
+    rows, columns = radius
+    return [
+        (row, column)
+        for row in range(-rows, rows + 1)
+        for column in range(-columns, columns + 1)
+        if (row / (rows + 0.5)) ** 2 + (column / (columns + 0.5)) ** 2 <= 1
+    ]
 
 
 def parts(mask: Mask, diagonal: bool = True) -> NDArray[np.integer]:
     """Number the connected parts of a mask from 1, 8-connected or 4-connected; 0 outside."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    components = sitk.ConnectedComponentImageFilter()
-    components.SetFullyConnected(diagonal)
-    return _run(components, image)
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    roots = _joined(len(rows), *_touching_runs(rows, starts, ends, mask.shape[1], int(diagonal)))
+    numbers = np.cumsum(roots == np.arange(len(rows)))[roots]
+    result = np.zeros(mask.shape, dtype=np.intp)
+    result[mask] = np.repeat(numbers, ends - starts)
+    return result
+
+
+def _touching_runs(rows: Numbers, starts: Numbers, ends: Numbers, width: int, reach: int) -> tuple[Numbers, Numbers]:
+    """Pairs of runs of pixels, in scanning order, that touch: one each in a row and in the next."""
+    stride = width + 3
+    below = (rows + 1) * stride
+    first = np.searchsorted(rows * stride + ends, below + starts - reach, side="right")
+    last = np.searchsorted(rows * stride + starts, below + ends + reach, side="left")
+    counts = np.maximum(last - first, 0)
+    upper = np.repeat(np.arange(len(rows)), counts)
+    lower = np.arange(len(upper)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    return upper, lower
+
+
+def _joined(count: int, one: Numbers, other: Numbers) -> Numbers:
+    """For each of `count` things, the first one with which it is connected by the pairs (one, other)."""
+    roots = np.arange(count)
+    while True:
+        smaller = np.minimum(roots[one], roots[other])
+        joined = roots.copy()
+        for side in (one, other):
+            np.minimum.at(joined, roots[side], smaller)
+        joined = joined[joined]
+        if np.array_equal(joined, roots):
+            return roots
+        roots = joined
 
 
 def touching(mask: Mask, seeds: Mask) -> Mask:
@@ -132,8 +179,9 @@ def touching(mask: Mask, seeds: Mask) -> Mask:
     if not (mask & seeds).any():
         return np.zeros_like(mask)
     numbered = parts(mask)
-    wanted = np.unique(numbered[seeds & mask])
-    return np.isin(numbered, wanted)
+    wanted = np.zeros(int(numbered.max()) + 1, dtype=bool)
+    wanted[numbered[seeds & mask]] = True
+    return np.asarray(wanted[numbered])
 
 
 def part_with(mask: Mask, point: Point) -> Mask:

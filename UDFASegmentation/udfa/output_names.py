@@ -12,6 +12,9 @@ SEGMENTATION_SUFFIX = ".seg.nrrd"
 LABELMAP_SUFFIXES = (".nii.gz", ".nrrd")
 """Plain labelmaps, which get a JSON beside them, and other volumes."""
 
+AUDIT_SUFFIX = ".audit.json"
+"""Ending of the name of a correction's record, after the stem of the segmentation's."""
+
 OUTPUT_SUFFIXES = (SEGMENTATION_SUFFIX, *LABELMAP_SUFFIXES)
 
 

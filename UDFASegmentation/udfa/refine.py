@@ -23,7 +23,7 @@ from udfa.kept_segments import Composition, compose
 from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
-from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
+from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.segment_command import check_distinct, check_folder
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
@@ -31,10 +31,6 @@ from udfa.volume_io import read_volume, written_aside
 
 if TYPE_CHECKING:
     from udfa.interaction import CorrectionSession, SessionOptions
-
-AUDIT_SUFFIX = ".audit.json"
-"""Ending of the record's name, after the stem of the segmentation's."""
-
 
 @dataclass(frozen=True)
 class ClickRequest:

@@ -24,6 +24,7 @@ from udfa_training.augment import Augmentation
 from udfa_training.budget_loop import LoopState, run_budget, take_average
 from udfa_training.dataset import PreparedData, SliceDataset, SliceStack, load_stack, open_prepared
 from udfa_training.publish import commit
+from udfa_training.resume_rules import FREE, fixed_settings
 from udfa_training.validation import validate
 
 RESAMPLES = 2000
@@ -144,8 +145,7 @@ def identity(config: AblationConfig, variant: Variant) -> dict[str, Any]:
     shared = {
         name: value for name, value in to_dict(config).items() if name not in ("data", "output", "variants", "budget")
     }
-    free = ("accelerator", "devices", "workers", "save_every")
-    budget = {name: value for name, value in to_dict(config.budget_of(variant)).items() if name not in free}
+    budget = fixed_settings(config.budget_of(variant), FREE - {"steps"})
     own = to_dict(variant)
     if variant.backbone is not None:
         own["backbone"] = hashlib.sha256(Path(variant.backbone).read_bytes()).hexdigest()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Mapping
@@ -20,7 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from udfa.errors import InvalidInputError, UDFAError
-from udfa_training.loop_parts import draw_seed, follow, sample_order, warmup_cosine, write_state
+from udfa_training.csv_table import CsvTable
+from udfa_training.loop_parts import draw_seed, follow, read_state, sample_order, warmup_cosine, write_state
+from udfa_training.resume_rules import check_settings
 
 LOG_EVERY = 20
 """Steps between rows of the log."""
@@ -83,7 +84,7 @@ def run_budget(
     dataset: Dataset[Any],
     budget: Budget,
     output: Path,
-    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
     stop_after: int | None = None,
 ) -> LoopState:
     """Train a module, resuming the run in `output` if there is one.
@@ -93,11 +94,11 @@ def run_budget(
         dataset: Item i depends on i only, any i is allowed.
         budget: Length and settings.
         output: Folder for `last.pt` and `log.csv`.
-        identity: What makes the run what it is, as plain types; a saved run with another identity is refused.
+        settings: What a resumed run must repeat, as plain types, see `resume_rules`.
         stop_after: Stop (as if interrupted) once this many steps are done.
 
     Raises:
-        InvalidInputError: The saved run has another identity.
+        InvalidInputError: The saved run had other settings, or its state is damaged.
         UDFAError: The loss became NaN or infinite; the last saved state stays.
     """
     fabric = Fabric(accelerator=budget.accelerator, devices=budget.devices, precision=budget.precision)  # type: ignore[arg-type]
@@ -106,10 +107,10 @@ def run_budget(
     optimizer = torch.optim.AdamW(trained.values(), lr=budget.learning_rate, weight_decay=budget.weight_decay)
     state = LoopState(module, optimizer, {name: p.detach().clone() for name, p in trained.items()})
     output.mkdir(parents=True, exist_ok=True)
-    restore(state, identity, output / "last.pt")
+    restore(state, settings, output / "last.pt")
     last_step = min(stop_after or budget.steps, budget.steps)
     if state.step < last_step:
-        _train(state, dataset, budget, fabric, (output, identity, last_step))
+        _train(state, dataset, budget, fabric, (output, settings, last_step))
     fabric.barrier()
     return state
 
@@ -121,9 +122,10 @@ def _train(
     fabric: Fabric,
     run: tuple[Path, Mapping[str, Any], int],
 ) -> None:
-    output, identity, last_step = run
+    output, settings, last_step = run
     model, optimizer = fabric.setup(state.module, state.optimizer)
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
+    log = CsvTable(output / "log.csv", state.step) if fabric.is_global_zero else None
     progress = tqdm(total=budget.steps, initial=state.step, desc=output.name, disable=not fabric.is_global_zero)
     for batch in _loader(dataset, budget, fabric, state.step, last_step):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -142,12 +144,12 @@ def _train(
         state.cpu_seconds.append(time.process_time() - cpu)
         progress.update()
         progress.set_postfix(loss=f"{value:.3f}")
-        if not fabric.is_global_zero:
+        if log is None:
             continue
         if state.step % LOG_EVERY == 0:
-            append_row(output / "log.csv", {"step": state.step, "loss": value, "seconds": state.wall_seconds[-1]})
+            log.append({"step": state.step, "loss": value, "seconds": state.wall_seconds[-1]})
         if state.step % budget.save_every == 0 or state.step == last_step:
-            save(state, identity, output / "last.pt")
+            save(state, settings, output / "last.pt")
     progress.close()
 
 
@@ -176,10 +178,10 @@ def take_average(state: LoopState) -> None:
         own[name].copy_(value)
 
 
-def save(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
+def save(state: LoopState, settings: Mapping[str, Any], path: Path) -> None:
     """Write the resumable state aside, then rename it."""
     record = {
-        "identity": dict(identity),
+        "settings": dict(settings),
         "module": state.module.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": state.average,
@@ -190,36 +192,19 @@ def save(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
     write_state(record, path)
 
 
-def restore(state: LoopState, identity: Mapping[str, Any], path: Path) -> None:
+def restore(state: LoopState, settings: Mapping[str, Any], path: Path) -> None:
     """Take up a saved state, if there is one.
 
     Raises:
-        InvalidInputError: The saved run has another identity.
+        InvalidInputError: The saved run had other settings, or its state is damaged.
     """
     if not path.is_file():
         return
-    record = torch.load(path, map_location="cpu", weights_only=True)
-    saved = record["identity"]
-    changed = [name for name in sorted({*saved, *identity}) if saved.get(name) != identity.get(name)]
-    if changed:
-        listing = "; ".join(f"{name} was {saved.get(name)}, now {identity.get(name)}" for name in changed)
-        raise InvalidInputError(
-            f"{path} holds a run with other settings ({listing}). Resume with the same settings, or start anew with "
-            f"another output folder."
-        )
+    record = read_state(path)
+    check_settings(record.get("settings", {}), settings, path)
     state.module.load_state_dict(record["module"])
     state.optimizer.load_state_dict(record["optimizer"])
     for name, value in record["average"].items():
         state.average[name].copy_(value)
     state.step = record["step"]
     state.wall_seconds, state.cpu_seconds = list(record["wall_seconds"]), list(record["cpu_seconds"])
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a row to a CSV file, with a header when it is new."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

@@ -1,4 +1,7 @@
-"""What all training loops share: learning rate, moving average, order and seeds of the samples, saved states."""
+"""What all training loops share: learning rate, moving average, order and seeds of the samples, saved states.
+
+What a resumed run must repeat stands in `resume_rules`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from udfa.errors import InvalidInputError
 from udfa.volume_io import written_aside
 from udfa_training.stopping import LOADER_FAILURE
 
@@ -68,3 +72,17 @@ def write_state(record: Mapping[str, Any], path: Path) -> None:
                 raise
             # torch's own writer reports a full disk as RuntimeError.
             raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a resumable state.
+
+    Raises:
+        InvalidInputError: The file is damaged.
+    """
+    try:
+        record: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises anything on a damaged file.
+        raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
+    return record

@@ -26,9 +26,7 @@ from udfa_training.dataset import MANIFEST, SliceDataset, SliceStack, open_prepa
 from udfa_training.masked_images import MaskedImages
 from udfa_training.pretrain_config import PretrainConfig, PretrainSource
 from udfa_training.publish import commit
-
-FREE_TO_CHANGE = ("accelerator", "devices", "precision", "workers", "save_every")
-"""Fields of the budget that a resumed run may change."""
+from udfa_training.resume_rules import fixed_settings
 
 
 class MixedSlices(Dataset[tuple[Tensor, Tensor]]):
@@ -132,10 +130,12 @@ def load_images(path: Path, config: PreprocessingConfig) -> SliceStack:
 
 
 def identity(config: PretrainConfig) -> dict[str, Any]:
-    """Everything that decides the outcome of a run, as plain types."""
-    settings = {name: value for name, value in to_dict(config).items() if name not in ("output", "init")}
-    budget = {name: value for name, value in settings["budget"].items() if name not in FREE_TO_CHANGE}
-    return {**settings, "budget": budget}
+    """What a resumed run must repeat, as plain types."""
+    return {
+        **fixed_settings(config, ("output", "init")),
+        "sources": [fixed_settings(source, ("data",)) for source in config.sources],
+        "budget": fixed_settings(config.budget),
+    }
 
 
 def description(config: PretrainConfig, found: list[list[Path]]) -> dict[str, Any]:
@@ -151,6 +151,7 @@ def description(config: PretrainConfig, found: list[list[Path]]) -> dict[str, An
             entry["licence"] = prepared.licence
         data.append(entry)
     settings = {name: value for name, value in identity(config).items() if name != "sources"}
+    settings["budget"] = {"steps": config.budget.steps, **settings["budget"]}
     return {
         "method": "masked image modelling without labels; averaged weights",
         "started_from": "random weights" if config.init is None else Path(config.init).name,

@@ -19,7 +19,8 @@ from udfa_training.backbone_file import load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.manifest import MANIFEST, read_json
-from udfa_training.training_state import TrainingState, fixed_settings
+from udfa_training.resume_rules import FREE, fixed_settings
+from udfa_training.training_state import TrainingState
 from udfa_training.transfer import Transfer, take_over
 from udfa_training.unified_config import UnifiedConfig
 
@@ -37,6 +38,9 @@ SHARED_PARTS = {
 
 TRAINED_PARTS = {"adapters": ("spa.", "lgfa."), "decoder": ("decoder.",), "heads": ()}
 """Beginnings of the names of the weights that train, beside the heads."""
+
+PLACES = frozenset({"data", "output", "init", "backbone_weights", "cache"})
+"""Settings that name files and folders, which may have moved when a run is resumed."""
 
 HEADS = ("decoder.head.", "decoder.auxiliary_heads.")
 
@@ -92,10 +96,10 @@ def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
     """
     if isinstance(config, FitConfig):
         task = make_task("", config)
-        return Plan((task,), Path(config.output), fixed_settings(config))
+        return Plan((task,), Path(config.output), fixed_settings(config, FREE | PLACES))
     tasks = tuple(make_task(name, task) for name, task in config.tasks.items())
     share([task.network for task in tasks], config.shared)
-    identity = {"shared": config.shared, "tasks": {t.name: fixed_settings(t.config) for t in tasks}}
+    identity = {"shared": config.shared, "tasks": {t.name: fixed_settings(t.config, FREE | PLACES) for t in tasks}}
     return Plan(tasks, Path(config.output), identity, config.shared)
 
 

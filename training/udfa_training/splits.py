@@ -46,7 +46,7 @@ SPLIT_NAMES = ("folders", "none", *SPLITS)
 LISTED_KIND = {"transunet": "synapse", "acdc": "acdc", "acdc-npz": "acdc"}
 """Whose patients the lists name."""
 
-OWN_FORMAT_KINDS = ("nnunet", "pairs")
+OWN_FORMAT_KINDS = ("nnunet", "pairs", "corrections")
 """Kinds that may hold any data set; their patients are taken for those of the lists by their numbers."""
 
 

@@ -11,19 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from udfa.config import to_dict
 from udfa.errors import InvalidInputError
-from udfa_training.fit_config import FitConfig
-from udfa_training.loop_parts import follow, write_state
-
-FREE_TO_CHANGE = frozenset(
-    {
-        *("data", "output", "init", "backbone_weights", "steps"),
-        *("accelerator", "devices", "num_nodes", "precision", "workers", "cache"),
-        *("log_every", "save_every", "validate_every", "quick_cases"),
-    }
-)
-"""Settings that a resumed run may change: where it runs, how long, and how often it saves and validates."""
+from udfa_training.loop_parts import follow, read_state, write_state
+from udfa_training.resume_rules import check_settings
 
 
 @dataclass
@@ -97,11 +87,7 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
     """
     if not path.is_file():
         return
-    try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises anything on a damaged file.
-        raise InvalidInputError(f"{path} is damaged ({error}). Remove it to start the run anew.") from error
+    record = read_state(path)
     check_settings(record.get("settings", {}), settings, path)
     own = (state.average.keys(), state.network.state_dict().keys())
     if (record["average"].keys(), record["network"].keys()) != own:
@@ -112,29 +98,3 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         state.average[name].copy_(value)
     state.step, state.best_dice = record["step"], record["best_dice"]
     state.validated = record.get("validated", state.step)
-
-
-def fixed_settings(config: FitConfig) -> dict[str, Any]:
-    """Return the settings that make up the identity of a run, as plain types."""
-    return {name: value for name, value in to_dict(config).items() if name not in FREE_TO_CHANGE}
-
-
-def check_settings(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raise InvalidInputError if a saved run had other settings; settings that it did not record are not compared."""
-    changed = _differences(saved, wanted)
-    if changed:
-        raise InvalidInputError(
-            f"{path} holds a run with other settings ({'; '.join(changed)}). Resume with the same settings, or start "
-            f"anew with another output folder."
-        )
-
-
-def _differences(saved: dict[str, Any], wanted: dict[str, Any], inside: str = "") -> list[str]:
-    found = []
-    for name, value in saved.items():
-        other = wanted.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            found += _differences(value, other, f"{inside}{name}.")
-        elif other != value:
-            found.append(f"{inside}{name} was {value}, now {other}")
-    return found

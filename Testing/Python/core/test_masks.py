@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from udfa.masks import (
     bounding_box,
@@ -13,6 +14,7 @@ from udfa.masks import (
     distance_to_mm,
     opened,
     part_with,
+    parts,
     pixels,
     seeds_at,
     touching,
@@ -101,6 +103,45 @@ def test_the_part_with_a_point_is_connected_by_edges_only() -> None:
     mask = picture("#.", ".#")
     assert part_with(mask, (0, 0)).tolist() == [[True, False], [False, False]]
     assert not part_with(mask, (0, 1)).any()
+
+
+def test_parts_are_numbered_in_scanning_order_also_when_they_meet_late() -> None:
+    """A spiral, whose arms meet in the middle only, and a dot that touches it by a corner."""
+    spiral = picture(
+        "#######.",
+        ".......#",
+        "######.#",
+        "#....#.#",
+        "#.##.#.#",
+        "#.#..#.#",
+        "#.####.#",
+        "#......#",
+        "########",
+    )
+    assert (parts(spiral) == spiral).all()
+    edgewise = parts(spiral, diagonal=False)
+    assert edgewise[0, 0] == 1
+    assert edgewise[1, 7] == edgewise[4, 3] == 2
+    assert edgewise.max() == 2
+    assert (parts(np.zeros((3, 4), bool)) == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9])
+def test_parts_and_openings_of_random_masks_are_those_of_simpleitk(share: float) -> None:
+    random = np.random.default_rng(0)
+    for shape in ((1, 9), (17, 1), (23, 31), (40, 37)):
+        mask = random.random(shape) < share
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        for diagonal in (True, False):
+            assert np.array_equal(
+                parts(mask, diagonal), sitk.GetArrayFromImage(sitk.ConnectedComponent(image, diagonal))
+            )
+        for radius in ((1, 1), (2, 1), (0, 2), (3, 3)):
+            padded = sitk.GetImageFromArray(np.pad(mask, [(r, r) for r in radius], mode="edge").astype(np.uint8))
+            expected = sitk.GetArrayFromImage(sitk.BinaryMorphologicalOpening(padded, [radius[1], radius[0]]))
+            height, width = shape
+            inner = expected[radius[0] : radius[0] + height, radius[1] : radius[1] + width]
+            assert np.array_equal(opened(mask, radius), inner > 0)
 
 
 def deepest_point(mask: np.ndarray) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ def test_a_saved_run_with_another_budget_is_refused(ablation: Ablation) -> None:
     ablate(config)
     result_path(config, config.variants[0]).unlink()
     other = dataclasses.replace(config, budget=dataclasses.replace(BUDGET, learning_rate=0.5))
-    with pytest.raises(InvalidInputError, match="budget was"):
+    with pytest.raises(InvalidInputError, match=r"budget.learning_rate was 0.001, now 0.5"):
         ablate(other)
 
 

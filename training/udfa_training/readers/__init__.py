@@ -10,6 +10,7 @@ from udfa_training.readers import (
     acdc,
     acdc_arrays,
     btcv,
+    corrections,
     nnunet,
     pairs,
     sunnybrook,
@@ -26,6 +27,7 @@ FORMS: tuple[Form, ...] = (
     *nnunet.FORMS,
     *sunnybrook.FORMS,
     *totalsegmentator.FORMS,
+    *corrections.FORMS,
     *pairs.FORMS,
 )
 """All forms; the first that fits is taken."""
