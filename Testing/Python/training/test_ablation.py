@@ -102,9 +102,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(ablation: Ablation) -> None:
 def test_a_variant_changes_what_it_names_and_nothing_else(ablation: Ablation) -> None:
     config = ablation()
     assert config.model_of(Variant("same")) == config.model
-    changed = config.model_of(Variant("other", in_slices=1, lgfa_direction="none"))
+    changed = config.model_of(Variant("other", in_slices=1, lgfa_direction="none", norm="group"))
     assert changed.preprocessing == dataclasses.replace(config.model.preprocessing, in_slices=1)
-    assert changed.network == dataclasses.replace(config.model.network, lgfa_direction="none")
+    assert changed.network == dataclasses.replace(config.model.network, lgfa_direction="none", norm="group")
     assert config.budget_of(Variant("same")) == config.budget
     assert config.budget_of(Variant("other", batch_size=7)).batch_size == 7
 
