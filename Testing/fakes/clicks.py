@@ -18,6 +18,7 @@ from udfa.geometry import Volume
 from udfa.inference import Segmenter
 from udfa.interaction import CorrectionSession, SessionOptions
 from udfa.networks.udfa import UDFA, EncoderFeatures
+from udfa.prompts import SparsePrompt
 
 LIVER, SPLEEN, STOMACH = 1, 2, 3
 LABELS = ("liver", "spleen", "stomach")
@@ -57,22 +58,28 @@ class FakeSegmenter:
         self.plan = ExecutionPlan("cpu", torch.float32, 1)
         self.encoded = 0
         self.prompts: list[Tensor] = []
+        """What was shown with each question, (1, 3K, S, S)."""
         self.errors: list[BaseException] = []
         """Raised by the next calls of decode, one each."""
 
     def encode(self, tile: Tensor) -> EncoderFeatures:
-        self.encoded += 1
-        return EncoderFeatures(tile, [], torch.zeros(1, 1, tile.shape[-2] // 16, tile.shape[-1] // 16))
+        self.encoded += len(tile)
+        return EncoderFeatures(tile, [], torch.zeros(len(tile), 1, tile.shape[-2] // 16, tile.shape[-1] // 16))
 
-    def decode(self, features: EncoderFeatures, prompt: Optional[Tensor] = None) -> Tensor:
+    def decode(self, features: EncoderFeatures, prompt: Optional[SparsePrompt] = None) -> Tensor:
         if self.errors:
             raise self.errors.pop(0)
         assert prompt is not None
-        self.prompts.append(prompt)
+        dense = dense_prompt(prompt, len(LABELS) + 1)
+        return torch.cat([self._answer(image, shown) for image, shown in zip(features.image, dense)])
+
+    def _answer(self, image: Tensor, prompt: Tensor) -> Tensor:
+        """(3, S, S), (3K, S, S) -> (1, K, S, S)."""
+        self.prompts.append(prompt[None])
         settings = self.config.preprocessing
         low, high = settings.window_hu
-        hu = features.image[0, 1].numpy() * settings.std * (high - low) + low + settings.mean * (high - low)
-        maps, labels, _ = (part.numpy() for part in prompt[0].chunk(3))
+        hu = image[1].numpy() * settings.std * (high - low) + low + settings.mean * (high - low)
+        maps, labels, _ = (part.numpy() for part in prompt.chunk(3))
         classes = torch.from_numpy(self.opinion(hu, maps, labels).astype(np.int64))
         return 0.9 * nn.functional.one_hot(classes, len(maps)).permute(2, 0, 1)[None].float() + 0.1 / len(maps)
 
@@ -82,6 +89,14 @@ class FakeSegmenter:
             raise error
         self.plan = lighter
         return ""
+
+
+def dense_prompt(prompt: SparsePrompt, num_classes: int) -> Tensor:
+    """All channels of a prompt. -> (B, 3K, H, W)."""
+    values = prompt.values
+    dense = torch.zeros(len(values), 3 * num_classes, *values.shape[2:])
+    dense[:, list(prompt.channels)] = values
+    return dense
 
 
 def by_intensity(*bounds: tuple[float, float, int]) -> Opinion:

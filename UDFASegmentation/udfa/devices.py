@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
+import torch.nn.functional as F
 
 from udfa.errors import InvalidInputError
 
@@ -45,9 +47,20 @@ def available_devices() -> list[str]:
     devices = []
     if torch.cuda.is_available():
         devices.append("cuda")
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and antialiases("mps"):
         devices.append("mps")
     return [*devices, "cpu"]
+
+
+@cache
+def antialiases(device: str) -> bool:
+    """Whether a device can shrink images as the network does it; Apple's graphics cannot before torch 2.7."""
+    try:
+        for mode in ("bilinear", "bicubic"):
+            F.interpolate(torch.zeros(1, 1, 4, 4, device=device), size=(2, 2), mode=mode, antialias=True)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def make_plan(device: str = "auto", batch_size: int | None = None, precision: str = "auto") -> ExecutionPlan:

@@ -34,12 +34,18 @@ class FeatureCache:
             self._entries.move_to_end(key)
             return self._entries[key]
         features = compute()
+        self.put(key, features)
+        return features
+
+    def put(self, key: Hashable, features: EncoderFeatures) -> None:
+        """Keep the features of a slice (or tile), and drop the least recently used ones beyond the budget."""
+        if key in self._entries:
+            self.used_bytes -= features_bytes(self._entries.pop(key))
         self._entries[key] = features
         self.used_bytes += features_bytes(features)
         while self.used_bytes > self.budget_bytes and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
             self.used_bytes -= features_bytes(oldest)
-        return features
 
     def clear(self) -> None:
         """Drop everything."""

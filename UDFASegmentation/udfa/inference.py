@@ -36,6 +36,7 @@ from udfa.preprocessing import (
     tile_side,
     tile_starts,
 )
+from udfa.prompts import SparsePrompt
 
 
 @dataclass(frozen=True)
@@ -276,11 +277,12 @@ class Segmenter:
             return network.encode(tile.to(self.plan.device).contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()
-    def decode(self, features: EncoderFeatures, prompt: Tensor | None = None) -> Tensor:
-        """Class probabilities (n, K, S, S) float32 from features and an optional prompt (n, 3K, S, S)."""
-        prompt = None if prompt is None else prompt.to(self.plan.device)
+    def decode(self, features: EncoderFeatures, prompt: SparsePrompt | None = None) -> Tensor:
+        """Class probabilities (n, K, H, W) float32 from features and an optional prompt of the same size."""
+        values = None if prompt is None else prompt.values.to(self.plan.device)
+        channels = None if prompt is None else prompt.channels
         with self._autocast():
-            logits = self.network.decode(features, prompt=prompt)[0]
+            logits = self.network.decode(features, prompt=values, prompt_channels=channels)[0]
         return logits.float().softmax(dim=1)
 
     def _placed_network(self) -> UDFA:

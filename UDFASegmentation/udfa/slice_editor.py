@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -22,7 +22,7 @@ from udfa.carry_rules import (
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
 from udfa.masks import Point, bounding_box, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
-from udfa.slice_network import SliceNetwork
+from udfa.slice_network import Question, SliceNetwork
 
 REACH_FACTOR_NEW_LABEL = 2.0
 """How much farther a click reaches on a slice that does not have its label yet: there is no outline to correct."""
@@ -81,6 +81,9 @@ class PlaneChange:
 Planes = dict[int, PlaneChange]
 """Changed parts by slice."""
 
+Walk = Generator[Question, Answer, None]
+"""The carrying of a correction in one direction: asks the network slice by slice."""
+
 
 class SliceEditor:
     """Works out one correction; changes nothing itself.
@@ -117,10 +120,29 @@ class SliceEditor:
             planes[z], state = found
             if z in ends:
                 carried[z] = (planes[z].region, state)
-        for start, step in ((ends[1], 1), (ends[0], -1)):
-            if start in carried:
-                self._carry(planes, start, step, carry_slices, points[start], *carried[start])
+        limits = {z: self._limit(state, carry_slices) for z, (_, state) in carried.items()}
+        walks = [
+            self._carry(planes, self._slices_from(start, step, limits[start]), points[start], *carried[start])
+            for start, step in ((ends[1], 1), (ends[0], -1))
+            if start in carried
+        ]
+        self._in_step(walks)
         return planes
+
+    def _limit(self, state: Carried, carry_slices: int) -> int:
+        return slices_to_carry(state.change, self._spacing_mm, self._slice_mm, carry_slices)
+
+    def _slices_from(self, start: int, step: int, limit: int) -> range:
+        """The slices after `start` in one direction, the nearest first."""
+        end = min(start + limit + 1, len(self.standing.labels)) if step > 0 else max(start - limit - 1, -1)
+        return range(start + step, end, step)
+
+    def _in_step(self, walks: Sequence[Walk]) -> None:
+        """Take walks to their ends, a slice each at a time: the network answers all together more quickly."""
+        asking = [(walk, next(walk, None)) for walk in walks]
+        while under_way := [(walk, question) for walk, question in asking if question is not None]:
+            answers = self.network.ask([question for _, question in under_way])
+            asking = [(walk, _told(walk, answer)) for (walk, _), answer in zip(under_way, answers)]
 
     def _clicked_slice(self, z: int, points: Sequence[Point]) -> Optional[tuple[PlaneChange, Carried]]:
         """Correct a slice where it was clicked; None when nothing changes."""
@@ -132,7 +154,9 @@ class SliceEditor:
         piece = self._piece(z, region, local)
         earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
         clicks = [PlaneClick(*point, aim.value, aim.positive) for point in points]
-        answer = self._ask(z, region, earlier, clicks, self._corrected_neighbour(z))
+        question = self._question(z, region, earlier, clicks, self._corrected_neighbour(z))
+        (answer,) = self.network.ask([question])
+        self._remind(answer, region, earlier)
         change, followed = change_for_clicks(piece, answer, local, aim)
         if not change.any():
             return None
@@ -140,47 +164,46 @@ class SliceEditor:
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
 
-    def _carry(
-        self,
-        planes: Planes,
-        start: int,
-        step: int,
-        limit: int,
-        points: Sequence[Point],
-        region: Region,
-        state: Carried,
-    ) -> None:
+    def _carry(self, planes: Planes, slices: range, points: Sequence[Point], region: Region, state: Carried) -> Walk:
         """Carry a correction from slice to slice in one direction, until image or network say no."""
-        limit = slices_to_carry(state.change, self._spacing_mm, self._slice_mm, limit)
-        region, state = self._trimmed(region, state, limit)
-        local = [_shifted(point, region, -1) for point in points]
-        for z in range(start + step, start + step * (limit + 1), step):
-            if not 0 <= z < len(self.standing.labels):
-                return
+        step, start = slices.step, slices.start - slices.step
+        # What the image alone decides and the label wins, the network need not be asked about.
+        needed = state.followed or not self.aim.positive
+        for i, z in enumerate(slices):
+            region, state = self._cut_anew(z - step, region, state, 1 if state.followed else len(slices))
             piece = limited_to(self._untold(z, region), state.partners | {self.aim.value})
             wanted = hint(state, piece, self.aim)
             if not wanted.any():
                 return
-            neighbour = self._labels_with(planes, z - step)
-            answer = self._ask(z, region, self._earlier(z), [], neighbour)
+            answer = np.zeros((self.network.num_classes, *wanted.shape), dtype=np.float32)
+            if needed:
+                earlier = self._earlier(z)
+                neighbour = self._labels_with(planes, z - step)
+                answer = yield self._question(z, region, earlier, (), neighbour, slices[i + 1 :])
+                self._remind(answer, region, earlier)
             if state.followed:
                 change = carried_change(state, piece, answer, wanted, self.aim)
             else:
+                local = [_shifted(point, region, -1) for point in points]
                 change = fallback_change(wanted, local, abs(z - start) * self._slice_mm, piece)
             if not change.any():
                 return
             planes[z] = PlaneChange(region, apply_change(piece, answer, change, self.aim))
             state = replace(state, change=change, piece=piece)
 
-    def _trimmed(self, region: Region, state: Carried, limit: int) -> tuple[Region, Carried]:
-        """Cut a correction to the pixels that it can reach on the slices it may be carried to."""
-        rows_mm, columns_mm = self._spacing_mm
-        margin = (pixels(CARRY_MARGIN_MM, rows_mm) * limit + 1, pixels(CARRY_MARGIN_MM, columns_mm) * limit + 1)
-        inner = bounding_box(state.change, margin) or (slice(0, 0), slice(0, 0))
-        old = state.piece
-        piece = replace(old, labels=old.labels[inner], intensity=old.intensity[inner], fixed=old.fixed[inner])
-        rows, columns = (slice(r.start + i.start, r.start + i.stop) for r, i in zip(region, inner))
-        return (rows, columns), replace(state, change=state.change[inner], piece=piece)
+    def _cut_anew(self, z: int, region: Region, state: Carried, steps: int) -> tuple[Region, Carried]:
+        """Cut out what a correction of slice z can reach within so many slices, instead of `region`."""
+        box = bounding_box(state.change) or (slice(0, 0), slice(0, 0))
+        reach = [pixels(CARRY_MARGIN_MM, spacing) * steps + 1 for spacing in self._spacing_mm]
+        rows, columns = (
+            slice(max(0, old.start + b.start - r), min(n, old.start + b.stop + r))
+            for old, b, r, n in zip(region, box, reach, self._plane_shape)
+        )
+        change = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        first = (region[0].start + box[0].start - rows.start, region[1].start + box[1].start - columns.start)
+        inner = state.change[box]
+        change[first[0] : first[0] + inner.shape[0], first[1] : first[1] + inner.shape[1]] = inner
+        return (rows, columns), replace(state, change=change, piece=self._piece(z, (rows, columns), ()))
 
     def _region_around(self, points: Sequence[Point], reach_mm: float) -> Region:
         """Rows and columns that hold all pixels within `reach_mm` of the points."""
@@ -195,7 +218,9 @@ class SliceEditor:
         """Describe a part of a slice; `points` (pixels of the part) are clicked."""
         standing = self.standing
         labels = np.ascontiguousarray(standing.labels[z][region])
-        fixed = np.isin(labels, sorted(standing.locked)) | (labels >= self.network.num_classes)
+        known = np.arange(256) < self.network.num_classes
+        known[[value for value in standing.locked if value < len(known)]] = False
+        fixed = ~known[labels]
         if standing.editable is not None:
             fixed |= ~standing.editable[z][region]
         if standing.painted is not None:
@@ -229,24 +254,26 @@ class SliceEditor:
             labels[planes[z].region] = planes[z].labels
         return labels
 
-    def _ask(
+    def _question(
         self,
         z: int,
         region: Region,
         earlier: Sequence[SliceClick],
         clicks: Sequence[PlaneClick],
         neighbour: Optional[NDArray[np.uint8]],
-    ) -> Answer:
-        """Ask the network about a part of a slice, given earlier clicks, new ones, and a corrected neighbour."""
+        ahead: Sequence[int] = (),
+    ) -> Question:
+        """A question about a part of a slice, given earlier clicks, new ones, and a corrected neighbour."""
         prompts = [click.on_plane() for click in earlier] + list(clicks)
-        answer = self.network.ask(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour)
+        return Question(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour, ahead)
+
+    def _remind(self, answer: Answer, region: Region, earlier: Sequence[SliceClick]) -> None:
+        """Put what the reader has said into an answer, whatever the network makes of it."""
         for click in earlier:
             row, column = _shifted((click.row, click.column), region, -1)
             if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:
-                # Whatever the network makes of it, the reader has said what is here.
                 answer[:, row, column] *= not click.positive
                 answer[click.value, row, column] = float(click.positive)
-        return answer
 
     def _earlier(self, z: int) -> list[SliceClick]:
         """Earlier clicks on a slice that the labels still honour; of the others the reader has thought better."""
@@ -267,6 +294,14 @@ class SliceEditor:
         rows_mm, columns_mm = self._spacing_mm
         squared = ((click.row - r) ** 2 * rows_mm**2 + (click.column - c) ** 2 * columns_mm**2 for r, c in points)
         return min(squared) <= FALLBACK_RADIUS_MM**2
+
+
+def _told(walk: Walk, answer: Answer) -> Optional[Question]:
+    """Give a walk its answer; returns its next question, None at its end."""
+    try:
+        return walk.send(answer)
+    except StopIteration:
+        return None
 
 
 def _shifted(point: Point, region: Region, sign: int = 1) -> Point:

@@ -7,7 +7,9 @@ answer is brought back to the volume's own pixels only where it is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Optional
 
 import numpy as np
@@ -21,15 +23,44 @@ from udfa.edit_rules import Region
 from udfa.features import FeatureCache
 from udfa.geometry import Volume
 from udfa.inference import Segmenter
-from udfa.networks.udfa import EncoderFeatures
+from udfa.networks.udfa import EncoderFeatures, joined
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid, tile_side
-from udfa.prompts import PlaneClick, click_maps, one_hot_labels, prompt_tensor, resize_labels
+from udfa.prompts import PlaneClick, PromptPart, sparse_prompt
+from udfa.resampling import AxisResampling
 
 CONTEXT_PIXELS = 32
 """How much of the slice around the asked region the decoder sees, in network pixels; decoding less is quicker."""
 
 WINDOW_STEPS = 4
 """Windows of large slices start at multiples of this share of their side, so that nearby clicks share features."""
+
+
+JOIN_PIXELS = 10_000
+"""Decoding takes as long as that of so many more pixels, however few there are; measured with `mini` on a CPU."""
+
+Window = tuple[int, int, int]
+"""First row, first column and side of a tile, in network pixels."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the network is asked about a part of a slice.
+
+    Attributes:
+        z: Canonical slice.
+        labels: (H, W) labels of the slice as they stand.
+        clicks: Clicks on the slice, in pixels of the volume.
+        region: Rows and columns to answer for; its centre decides which window of a large slice is looked at.
+        neighbour: (H, W) labels of the slice above or below, if that was corrected.
+        ahead: Slices that may be asked about next, the nearest first.
+    """
+
+    z: int
+    labels: NDArray[np.uint8]
+    clicks: Sequence[PlaneClick]
+    region: Region
+    neighbour: Optional[NDArray[np.uint8]] = None
+    ahead: Sequence[int] = ()
 
 
 class SliceNetwork:
@@ -54,8 +85,9 @@ class SliceNetwork:
         self._grid = plane_grid(volume.array, volume.spacing_mm, self._settings)
         self._rule = intensity_rule(volume.array, self._settings)
         row, row_end, column, column_end = self._grid.crop
-        self._to_rows = resampling_weights(self._grid.network_shape[0], row_end - row)
-        self._to_columns = resampling_weights(self._grid.network_shape[1], column_end - column)
+        height, width = self._grid.network_shape
+        self._rows = AxisResampling(height, row, row_end)
+        self._columns = AxisResampling(width, column, column_end)
 
     @property
     def detail_mm(self) -> float:
@@ -80,62 +112,71 @@ class SliceNetwork:
         total = sum(padded[i : i + h, j : j + w] for i in range(3) for j in range(3))
         return np.asarray(total / 9, dtype=np.float32)
 
-    def ask(
-        self,
-        z: int,
-        labels: NDArray[np.uint8],
-        clicks: Iterable[PlaneClick],
-        region: Region,
-        neighbour: Optional[NDArray[np.uint8]] = None,
-    ) -> NDArray[np.float32]:
-        """Return the class probabilities of a part of a slice, given clicks.
-
-        Args:
-            z: Canonical slice.
-            labels: (H, W) labels of the slice as they stand.
-            clicks: Clicks on the slice, in pixels of the volume.
-            region: Rows and columns to answer for; its centre decides which window of a large slice is looked at.
-            neighbour: (H, W) labels of the slice above or below, if that was corrected.
+    def ask(self, questions: Sequence[Question]) -> list[NDArray[np.float32]]:
+        """Return the class probabilities of parts of slices, given clicks; several are asked together.
 
         Returns:
-            (K, h, w) of the region. Outside the window around the region's centre: the labels as they stand; in the
-            air that preprocessing crops: background. The encoder has seen the whole window, the decoder the region
-            and CONTEXT_PIXELS around it.
+            For each question (K, h, w) of its region. Outside the window around the region's centre: the labels as they
+            stand; in the air that preprocessing crops: background. The encoder has seen the whole window, the decoder
+            the region and CONTEXT_PIXELS around it, or more.
         """
-        shape = self._grid.network_shape
-        current = self._one_hot(labels)
-        maps = click_maps([self._scaled(click) for click in clicks], self.num_classes, shape)
-        window = self._window(region)
-        part = self._part(region, window)
-        rows, columns = (slice(at + p.start, min(n, at + p.stop)) for at, p, n in zip(window, part, shape))
-        area = (slice(None), rows, columns)
-        beside = None if neighbour is None else self._one_hot(neighbour)[area]
-        prompt = prompt_tensor(maps[area], current[area], beside, (_length(part[0]), _length(part[1])))
-        answer = current.clone()
-        decoded = self._decode(z, window, part, prompt)
-        answer[area] = decoded[:, : _length(rows), : _length(columns)]
-        return self._at_region(answer, region)
+        windows = [self._window(question.region) for question in questions]
+        self._encode_together(questions, windows)
+        parts = [self._part(question.region, window) for question, window in zip(questions, windows)]
+        alike = _alike(parts, windows)
+        if alike is not None:
+            return self._answers(questions, windows, alike)
+        single = (self._answers([q], [w], [p]) for q, w, p in zip(questions, windows, parts))
+        return list(chain.from_iterable(single))
 
     def prepare(self, z: int, pixel: tuple[int, int]) -> None:
         """Compute and cache the encoder features that a click at a pixel of a slice will need."""
         region = (slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1))
-        self._features(z, *self._window(region))
+        self._features(z, self._window(region))
 
-    def _one_hot(self, labels: NDArray[np.uint8]) -> Tensor:
-        """Labels of a slice on the network's grid. (H, W) -> (K, h, w) float32."""
-        row, row_end, column, column_end = self._grid.crop
-        plane = torch.from_numpy(np.array(labels[row:row_end, column:column_end], order="C"))
-        return one_hot_labels(resize_labels(plane, self._grid.network_shape), self.num_classes)
+    def _answers(
+        self, questions: Sequence[Question], windows: Sequence[Window], parts: Sequence[Region]
+    ) -> list[NDArray[np.float32]]:
+        """Decode parts of equal size as one batch."""
+        areas = [self._area(window, part) for window, part in zip(windows, parts)]
+        shown = [self._shown(question, area) for question, area in zip(questions, areas)]
+        size = (_length(parts[0][0]), _length(parts[0][1]))
+        prompt = sparse_prompt(shown, self.num_classes, size)
+        keys = [(question.z, window) for question, window in zip(questions, windows)]
+        while True:
+            try:
+                features = joined([self._features(*key).cropped(*part) for key, part in zip(keys, parts)])
+                decoded = self.segmenter.decode(features, prompt).cpu()
+                break
+            except (RuntimeError, MemoryError) as error:
+                self.cache.clear()
+                self.segmenter.lighten(error)
+        return [self._at_region(q, d, area) for q, d, area in zip(questions, decoded, areas)]
 
-    def _scaled(self, click: PlaneClick) -> PlaneClick:
-        """The same click in network pixels of the cropped slice."""
-        row, row_end, column, column_end = self._grid.crop
-        height, width = self._grid.network_shape
-        y = (click.row - row + 0.5) * height / (row_end - row) - 0.5
-        x = (click.column - column + 0.5) * width / (column_end - column) - 0.5
+    def _area(self, window: Window, part: Region) -> Region:
+        """Rows and columns of the network's grid that a part of a window covers; the rest of it is padding."""
+        rows, columns = (
+            slice(at + p.start, min(n, at + p.stop)) for at, p, n in zip(window, part, self._grid.network_shape)
+        )
+        return rows, columns
+
+    def _shown(self, question: Question, area: Region) -> PromptPart:
+        """What the network is shown of clicks and labels in an area of its grid."""
+        clicks = [self._scaled(click, area) for click in question.clicks]
+        neighbour = None if question.neighbour is None else self._nearest(question.neighbour, area)
+        return PromptPart(clicks, self._nearest(question.labels, area), neighbour)
+
+    def _nearest(self, labels: NDArray[np.uint8], area: Region) -> NDArray[np.uint8]:
+        """Labels of a slice at the pixels of an area of the network's grid. (H, W) -> (h, w)."""
+        return np.asarray(labels[self._rows.nearest[area[0], None], self._columns.nearest[None, area[1]]])
+
+    def _scaled(self, click: PlaneClick, area: Region) -> PlaneClick:
+        """The same click in network pixels of an area."""
+        y = self._rows.to_network(click.row) - area[0].start
+        x = self._columns.to_network(click.column) - area[1].start
         return PlaneClick(y, x, click.value, click.positive)
 
-    def _window(self, region: Region) -> tuple[int, int, int]:
+    def _window(self, region: Region) -> Window:
         """First row, first column and side, in network pixels, of the tile around a region's centre."""
         shape, crop = self._grid.network_shape, self._grid.crop
         side = tile_side(shape, self._settings.tile_size)
@@ -147,20 +188,44 @@ class SliceNetwork:
             starts.append(int(min(max(0, wanted), max(0, length - side))))
         return starts[0], starts[1], side
 
-    def _features(self, z: int, top: int, left: int, side: int) -> EncoderFeatures:
-        def encode() -> EncoderFeatures:
+    def _key(self, z: int, window: Window) -> tuple[object, ...]:
+        # After a fall-back to another device or precision, old features are of no use.
+        plan = self.segmenter.plan
+        return (z, *window[:2], plan.device, plan.dtype)
+
+    def _features(self, z: int, window: Window) -> EncoderFeatures:
+        return self.cache.get(self._key(z, window), lambda: self._encoded([(z, window)])[0])
+
+    def _encoded(self, wanted: Sequence[tuple[int, Window]]) -> list[EncoderFeatures]:
+        """Run the encoder on windows of slices, as one batch."""
+        tiles = []
+        for z, (top, left, side) in wanted:
             array = self.volume.array
             image = network_slices(array, z, z + 1, self._grid, self._rule, self._settings.in_slices)
             tile = image[:, :, top : top + side, left : left + side]
-            pad = (0, side - tile.shape[-1], 0, side - tile.shape[-2])
-            self.encoded += 1
-            return self.segmenter.encode(F.pad(tile, pad, mode="replicate"))
+            tiles.append(F.pad(tile, (0, side - tile.shape[-1], 0, side - tile.shape[-2]), mode="replicate"))
+        self.encoded += len(tiles)
+        return self.segmenter.encode(torch.cat(tiles)).split()
 
-        # After a fall-back to another device or precision, old features are of no use.
-        plan = self.segmenter.plan
-        return self.cache.get((z, top, left, plan.device, plan.dtype), encode)
+    def _encode_together(self, questions: Sequence[Question], windows: Sequence[Window]) -> None:
+        """Encode what is missing as one batch, filled up with what may be asked next: a batch is quicker."""
+        missing = [(q, w) for q, w in zip(questions, windows) if self._key(q.z, w) not in self.cache]
+        coming = ([(z, w) for z in q.ahead if self._key(z, w) not in self.cache] for q, w in missing)
+        in_turn = [pair for pairs in zip_longest(*coming) for pair in pairs if pair is not None]
+        wanted = [*((q.z, w) for q, w in missing), *in_turn][: self.segmenter.plan.batch_size]
+        if len(wanted) < 2:
+            return
+        try:
+            encoded = self._encoded(wanted)
+        except (RuntimeError, MemoryError) as error:
+            self.cache.clear()
+            self.segmenter.lighten(error)
+            return
+        # What is needed first is the newest entry: a tight cache drops the others.
+        for (z, window), features in reversed(list(zip(wanted, encoded))):
+            self.cache.put(self._key(z, window), features)
 
-    def _part(self, region: Region, window: tuple[int, int, int]) -> tuple[slice, slice]:
+    def _part(self, region: Region, window: Window) -> Region:
         """Rows and columns of a window to decode for a region: multiples of 32 that hold it and its surroundings."""
         *starts, side = window
         crop, parts = self._grid.crop, []
@@ -172,55 +237,51 @@ class SliceNetwork:
             parts.append(slice(low, min(side, max(high, low + SIZE_MULTIPLE))))
         return parts[0], parts[1]
 
-    def _decode(self, z: int, window: tuple[int, int, int], part: tuple[slice, slice], prompt: Tensor) -> Tensor:
-        """(K, h, w) float32 probabilities of a part of a window, on the CPU; on a lighter plan when memory runs out."""
-        while True:
-            try:
-                features = self._features(z, *window).cropped(*part)
-                return self.segmenter.decode(features, prompt)[0].cpu()
-            except (RuntimeError, MemoryError) as error:
-                self.cache.clear()
-                self.segmenter.lighten(error)
-
-    def _at_region(self, answer: Tensor, region: Region) -> NDArray[np.float32]:
-        """Resample an answer on the network's grid to the pixels of a region. (K, h', w') -> (K, h, w)."""
-        row, row_end, column, column_end = self._grid.crop
-        rows, columns = region
-        result = np.zeros((self.num_classes, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    def _at_region(self, question: Question, decoded: Tensor, area: Region) -> NDArray[np.float32]:
+        """Resample an answer for an area of the network's grid to the region's pixels. (K, h', w') -> (K, h, w)."""
+        rows, columns = question.region
+        inner_rows, inner_columns = self._rows.inside(rows), self._columns.inside(columns)
+        result = np.zeros((self.num_classes, _length(rows), _length(columns)), np.float32)
         result[0] = 1.0
-        inner = _overlap(rows, row, row_end), _overlap(columns, column, column_end)
-        if inner[0] is None or inner[1] is None:
+        if inner_rows is None or inner_columns is None:
             return result
-        answer = _resampled(answer, self._to_rows, inner[0], row)
-        answer = _resampled(answer.transpose(1, 2), self._to_columns, inner[1], column).transpose(1, 2)
-        place = tuple(slice(i.start - r.start, i.stop - r.start) for i, r in zip(inner, region) if i is not None)
-        result[(slice(None), *place)] = answer.numpy()
+        used = self._rows.used(inner_rows), self._columns.used(inner_columns)
+        answer = self._covering(question, decoded, area, used)
+        answer = self._rows.resampled(answer, inner_rows)
+        answer = self._columns.resampled(answer.transpose(1, 2), inner_columns).transpose(1, 2)
+        result[:, _moved(inner_rows, rows.start), _moved(inner_columns, columns.start)] = answer.numpy()
         return result
 
+    def _covering(self, question: Question, decoded: Tensor, area: Region, used: Region) -> Tensor:
+        """The answer for an area brought to what is used of the grid; the labels as they stand where it is silent."""
+        common = [slice(max(a.start, u.start), min(a.stop, u.stop)) for a, u in zip(area, used)]
+        part = decoded[(slice(None), *(_moved(c, a.start) for c, a in zip(common, area)))]
+        if tuple(common) == used:
+            return part
+        labels = self._nearest(question.labels, used)
+        known = torch.from_numpy(np.where(labels < self.num_classes, labels, 0)).long()
+        answer = F.one_hot(known, self.num_classes).permute(2, 0, 1).to(torch.float32)
+        answer[(slice(None), *(_moved(c, u.start) for c, u in zip(common, used)))] = part
+        return answer
 
-def resampling_weights(source: int, target: int) -> Optional[Tensor]:
-    """Weights by which `resize_planes` resamples an axis, (target, source); None when the lengths are equal."""
-    if source == target:
+
+def _alike(parts: Sequence[Region], windows: Sequence[Window]) -> Optional[list[Region]]:
+    """Parts enlarged to one size, to be decoded together; None where that would take longer."""
+    size = [max(_length(part[axis]) for part in parts) for axis in (0, 1)]
+    enlarged = sum(size[0] * size[1] - _length(part[0]) * _length(part[1]) for part in parts)
+    if enlarged > JOIN_PIXELS * (len(parts) - 1):
         return None
-    identity = torch.eye(source)[None, None]
-    return F.interpolate(identity, size=(target, source), mode="bilinear", antialias=True)[0, 0]
+    alike = []
+    for part, (_, _, side) in zip(parts, windows):
+        rows, columns = (slice(at, at + n) for n, at in ((n, min(p.start, side - n)) for n, p in zip(size, part)))
+        alike.append((rows, columns))
+    return alike
 
 
 def _length(piece: slice) -> int:
     return int(piece.stop - piece.start)
 
 
-def _overlap(piece: slice, start: int, end: int) -> Optional[slice]:
-    first, last = max(piece.start, start), min(piece.stop, end)
-    return slice(first, last) if first < last else None
-
-
-def _resampled(answer: Tensor, weights: Optional[Tensor], piece: slice, start: int) -> Tensor:
-    """Resample rows to those of `piece`, which counts from `start`. (K, h', w) -> (K, h, w)."""
-    wanted = slice(piece.start - start, piece.stop - start)
-    if weights is None:
-        return answer[:, wanted]
-    part = weights[wanted]
-    used = part.any(dim=0).nonzero()[:, 0]
-    low, high = int(used[0]), int(used[-1]) + 1
-    return torch.matmul(part[:, low:high], answer[:, low:high])
+def _moved(piece: slice, start: int) -> slice:
+    """The same pixels, counted from `start`."""
+    return slice(piece.start - start, piece.stop - start)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fakes.segment_case import Case, make_case
 from udfa.checkpoint import CheckpointInfo, Description, save_checkpoint
 from udfa.config import ModelConfig, NetworkConfig, PreprocessingConfig
 from udfa.devices import ExecutionPlan
@@ -259,6 +260,13 @@ def vits_weights(vits_network: UDFA, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("timm") / "model.safetensors"
     save_file({k: v.contiguous() for k, v in vits_network.backbone.vit.state_dict().items()}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def case(mini_network: UDFA, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A checkpoint that finds both labels in a small oblique CT, and that CT. Shared: leave both as they are."""
+    config = plain_config(in_plane_spacing_mm=8.0)
+    return make_case(tmp_path_factory.mktemp("case"), mini_network, config, rotation(2))
 
 
 def split_file(path: Path) -> tuple[dict[str, Any], bytes]:

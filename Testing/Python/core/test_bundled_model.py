@@ -13,22 +13,14 @@ from udfa.labels import KNOWN_LABELS
 from udfa.metrics import dice_per_label
 from udfa.models import bundled_folder, check_pins
 from udfa.volume_io import read_volume
+from udfa_training.label_names import SYNAPSE_ORDERS
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "Resources" / "sample"
 BTCV = ROOT.parent / "shared" / "data" / "btcv" / "train"
 ACDC = ROOT.parent / "shared" / "data" / "acdc" / "val"
 MSCMR = ROOT.parent / "shared" / "data" / "mscmr"
-TRANSUNET_ORGANS = (
-    "aorta",
-    "gallbladder",
-    "left_kidney",
-    "right_kidney",
-    "liver",
-    "pancreas",
-    "spleen",
-    "stomach",
-)
+TRANSUNET_ORGANS = SYNAPSE_ORDERS["transunet"]
 """The 8 organs on which the Synapse benchmark is reported."""
 
 

@@ -98,3 +98,24 @@ def test_out_of_memory_is_told_from_other_errors(error: BaseException, expected:
 
 def test_a_plan_describes_itself() -> None:
     assert ExecutionPlan("cuda:1", torch.float16, 8).describe() == "cuda:1, float16, batches of 8"
+
+
+def test_graphics_that_cannot_shrink_images_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.4 to 2.6 have no antialiased resizing on Apple's graphics."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "antialiases", lambda device: device != "mps")
+    assert "mps" not in devices.available_devices()
+    assert make_plan("auto").device != "mps"
+
+
+def test_a_missing_operator_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices.antialiases.cache_clear()
+    assert devices.antialiases("cpu")
+
+    def missing(*arguments: object, **named: object) -> None:
+        raise NotImplementedError("The operator 'aten::_upsample_bilinear2d_aa.out' is not currently implemented")
+
+    devices.antialiases.cache_clear()
+    monkeypatch.setattr(devices.F, "interpolate", missing)
+    assert not devices.antialiases("cpu")
+    devices.antialiases.cache_clear()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from udfa.features import FeatureCache, features_bytes
-from udfa.networks.udfa import EncoderFeatures
+from udfa.networks.udfa import EncoderFeatures, joined
 
 ENTRY_BYTES = 4 * (3 + 2 + 5 + 6)
 
@@ -84,3 +84,31 @@ def test_an_error_leaves_the_cache_as_it_was() -> None:
     with pytest.raises(RuntimeError):
         cache.get("a", fail)
     assert (len(cache), cache.used_bytes) == (0, 0)
+
+
+def test_features_made_elsewhere_can_be_put_in_and_replace_older_ones() -> None:
+    cache, make = FeatureCache(2 * ENTRY_BYTES), Maker()
+    for number in (1.0, 2.0):
+        cache.put("a", entry(number))
+    assert (len(cache), cache.used_bytes) == (1, ENTRY_BYTES)
+    assert cache.get("a", make).image[0] == 2
+    for key in "bc":
+        cache.put(key, entry())
+    assert [key in cache for key in "abc"] == [False, True, True]
+    assert make.calls == 0
+
+
+def test_the_features_of_a_batch_are_split_and_joined_again() -> None:
+    random = torch.Generator().manual_seed(0)
+    maps = [torch.rand(3, 2, 8, 8, generator=random), torch.rand(3, 4, 4, 4, generator=random)]
+    batch = EncoderFeatures(torch.rand(3, 3, 16, 16, generator=random), maps, torch.rand(3, 5, 1, 1, generator=random))
+    single = batch.split()
+    assert [len(features.image) for features in single] == [1, 1, 1]
+    assert torch.equal(single[1].maps[1], maps[1][1:2])
+    # Dropping two of three frees their memory.
+    assert single[0].tokens.untyped_storage().nbytes() == 5 * 4
+    again = joined(single)
+    assert torch.equal(again.image, batch.image)
+    assert torch.equal(again.tokens, batch.tokens)
+    assert all(torch.equal(a, b) for a, b in zip(again.maps, maps))
+    assert joined(single[:1]) is single[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fakes.clicks import LIVER, SPLEEN, Opinion, always, by_intensity, session_of, stubborn, with_carry
+from udfa.slice_network import Question
 
 BY_HU = by_intensity((80, 120, LIVER), (180, 220, SPLEEN))
 
@@ -190,3 +191,38 @@ def test_a_carried_correction_does_not_overrule_an_earlier_click_on_the_next_sli
     assert session.labelmap[5, 24, 24] == SPLEEN
     assert session.labelmap[5, 24, 27] != LIVER
     assert 4 in edit.slices
+
+
+def test_a_correction_follows_an_organ_that_runs_obliquely() -> None:
+    """Four pixels of 1 mm to the side from slice to slice: after four slices it lies beside where it began."""
+    truth = np.zeros((9, 60, 60), np.uint8)
+    for z in range(9):
+        truth[z, 4 + 4 * z : 24 + 4 * z, 20:40] = LIVER
+    session = session_of(truth * 100, np.zeros_like(truth), BY_HU, with_carry(10))
+    edit = session.click((4, 30, 30), LIVER)
+    assert edit.slices == tuple(range(9))
+    assert (session.labelmap == truth).mean() > 0.995
+
+
+def test_slices_above_and_below_are_asked_about_together() -> None:
+    truth = block(0, 15)
+    session = session_of(truth * 100, np.zeros_like(truth), BY_HU, with_carry(3))
+    calls: list[list[int]] = []
+    ask = session.network.ask
+
+    def watched(questions: list[Question]) -> list[np.ndarray]:
+        calls.append([question.z for question in questions])
+        return ask(questions)
+
+    session.network.ask = watched  # type: ignore[method-assign, assignment]
+    session.click((7, 20, 20), LIVER)
+    assert calls == [[7], [8, 6], [9, 5], [10, 4]]
+
+
+def test_a_region_that_the_image_alone_decides_on_is_not_asked_about_again() -> None:
+    """The network never follows; what the click adds then is a matter of image edges, on all slices."""
+    truth = block(0, 15)
+    session = session_of(truth * 100, np.zeros_like(truth), stubborn, with_carry(10))
+    edit = session.click((7, 20, 20), LIVER)
+    assert edit.slices == (5, 6, 7, 8, 9)
+    assert len(session.segmenter.prompts) == 1  # type: ignore[attr-defined]

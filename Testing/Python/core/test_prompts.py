@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from udfa.networks.udfa import UDFA
-from udfa.prompts import CLICK_RADIUS, PlaneClick, click_maps, one_hot_labels, prompt_tensor, resize_labels
+from udfa.prompts import (
+    CLICK_RADIUS,
+    PlaneClick,
+    PromptPart,
+    click_maps,
+    one_hot_labels,
+    prompt_tensor,
+    resize_labels,
+    sparse_prompt,
+)
 
 
 def test_a_click_is_a_disc_of_radius_two_and_a_half_pixels_in_the_map_of_its_class() -> None:
@@ -100,6 +110,35 @@ def test_a_neighbouring_slice_comes_last_in_the_prompt() -> None:
     assert not prompt[0, 4:, 3:].any()
 
 
+def two_parts() -> list[PromptPart]:
+    """One with two clicks and no neighbour, and labels that the model does not know; one with a neighbour."""
+    random = np.random.default_rng(0)
+    labels = random.choice(np.array([0, 2, 3, 9], np.uint8), (20, 40))
+    clicks = [PlaneClick(4.5, 6, 2, True), PlaneClick(5, 7, 3, False)]
+    neighbour = random.choice(np.array([0, 1], np.uint8), (32, 33))
+    return [PromptPart(clicks, labels, None), PromptPart([], np.zeros((32, 33), np.uint8), neighbour)]
+
+
+def dense(part: PromptPart, num_classes: int, shape: tuple[int, int]) -> torch.Tensor:
+    labels, neighbour = (
+        None if plane is None else one_hot_labels(torch.from_numpy(plane), num_classes)
+        for plane in (part.labels, part.neighbour)
+    )
+    assert labels is not None
+    maps = click_maps(part.clicks, num_classes, (part.labels.shape[0], part.labels.shape[1]))
+    return prompt_tensor(maps, labels, neighbour, shape)
+
+
+def test_a_sparse_prompt_leaves_out_nothing_but_zeros() -> None:
+    parts = two_parts()
+    prompt = sparse_prompt(parts, 4, (32, 64))
+    assert prompt.channels == (2, 3, 4, 6, 7, 8, 9)
+    full = torch.cat([dense(part, 4, (32, 64)) for part in parts])
+    assert torch.equal(prompt.values, full[:, list(prompt.channels)])
+    others = [i for i in range(12) if i not in prompt.channels]
+    assert not full[:, others].any()
+
+
 @pytest.fixture(scope="module")
 def clicking_network() -> UDFA:
     from fakes.clicks import click_config
@@ -158,3 +197,21 @@ def test_only_the_prompt_encoders_additions_differ_between_the_two_checkpoints(c
     zero = [key for key in keys if key.startswith("prompt_encoder.to_skip.")]
     assert len(zero) == 8
     assert not any(clicking_network.state_dict()[key].any() for key in zero)
+
+
+def test_the_network_answers_a_sparse_prompt_as_the_full_one(clicking_network: UDFA, image: torch.Tensor) -> None:
+    from fakes.clicks import wake_prompt_encoder
+
+    weights = {k: v.clone() for k, v in clicking_network.state_dict().items()}
+    wake_prompt_encoder(clicking_network)
+    try:
+        features = clicking_network.encode(image)
+        parts = two_parts()
+        prompt = sparse_prompt(parts, 4, (64, 64))
+        full = torch.cat([dense(part, 4, (64, 64)) for part in parts])
+        expected = clicking_network.decode(features, prompt=full)[0]
+        found = clicking_network.decode(features, prompt=prompt.values, prompt_channels=prompt.channels)[0]
+        assert torch.allclose(found, expected, atol=1e-4)
+        assert not torch.allclose(found, clicking_network(image), atol=1e-2)
+    finally:
+        clicking_network.load_state_dict(weights)

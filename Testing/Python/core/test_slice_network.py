@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,17 @@ from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.preprocessing import resize_planes
 from udfa.prompts import PlaneClick
-from udfa.slice_network import SliceNetwork, resampling_weights
+from udfa.resampling import resampling_weights
+from udfa.slice_network import Question, SliceNetwork
 
 
 def network_of(segmenter: FakeSegmenter, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> SliceNetwork:
     return SliceNetwork(segmenter, Volume(hu, spacing_mm, LPS_AXES), 10**9)  # type: ignore[arg-type]
+
+
+def ask(network: SliceNetwork, *question: object) -> np.ndarray:
+    (answer,) = network.ask([Question(*question)])  # type: ignore[arg-type]
+    return answer
 
 
 def region(*edges: tuple[int, int]) -> Region:
@@ -40,8 +48,8 @@ def test_an_answer_for_a_part_is_that_part_of_the_answer_for_all() -> None:
     network = SliceNetwork(segmenter, Volume(hu, (2.0, 0.9, 1.1), LPS_AXES), 10**9)
     labels = random.integers(0, 4, (50, 60)).astype(np.uint8)
     clicks = [PlaneClick(20, 30, 1, True)]
-    whole = network.ask(1, labels, clicks, region((0, 50), (0, 60)))
-    part = network.ask(1, labels, clicks, region((10, 33), (41, 60)))
+    whole = ask(network, 1, labels, clicks, region((0, 50), (0, 60)))
+    part = ask(network, 1, labels, clicks, region((10, 33), (41, 60)))
     assert whole.shape == (4, 50, 60)
     assert np.allclose(whole.sum(axis=0), 1, atol=1e-5)
     assert np.allclose(part, whole[:, 10:33, 41:60], atol=1e-6)
@@ -61,7 +69,7 @@ def test_the_encoder_runs_once_per_slice() -> None:
     network = network_of(segmenter, np.zeros((3, 20, 20), np.int16), (1.0, 1.0, 1.0))
     labels = np.zeros((20, 20), np.uint8)
     for z in (0, 1, 0, 0, 1):
-        network.ask(z, labels, [PlaneClick(5, 5, 1, True)], region((0, 20), (0, 20)))
+        ask(network, z, labels, [PlaneClick(5, 5, 1, True)], region((0, 20), (0, 20)))
     assert segmenter.encoded == network.encoded == 2
     assert len(segmenter.prompts) == 5
 
@@ -70,7 +78,7 @@ def test_preparing_a_slice_spares_the_first_click_the_encoder() -> None:
     segmenter = FakeSegmenter(stubborn)
     network = network_of(segmenter, np.zeros((3, 20, 20), np.int16), (1.0, 1.0, 1.0))
     network.prepare(2, (4, 4))
-    network.ask(2, np.zeros((20, 20), np.uint8), [], region((0, 9), (0, 9)))
+    ask(network, 2, np.zeros((20, 20), np.uint8), [], region((0, 9), (0, 9)))
     assert segmenter.encoded == 1
 
 
@@ -80,7 +88,7 @@ def test_the_prompt_shows_clicks_and_labels_on_the_networks_grid() -> None:
     network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, 1.0, 1.0))
     labels = np.zeros((40, 40), np.uint8)
     labels[:20] = 2
-    network.ask(0, labels, [PlaneClick(21, 11, 3, True)], region((0, 40), (0, 40)))
+    ask(network, 0, labels, [PlaneClick(21, 11, 3, True)], region((0, 40), (0, 40)))
     (prompt,) = segmenter.prompts
     rows, columns = torch.nonzero(prompt[0, 3], as_tuple=True)
     assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (8, 12, 3, 7)
@@ -95,7 +103,7 @@ def test_the_prompt_shows_the_labels_of_a_corrected_neighbour() -> None:
     network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, 1.0, 1.0))
     neighbour = np.zeros((40, 40), np.uint8)
     neighbour[20:] = 3
-    network.ask(0, np.zeros((40, 40), np.uint8), [], region((0, 40), (0, 40)), neighbour)
+    ask(network, 0, np.zeros((40, 40), np.uint8), [], region((0, 40), (0, 40)), neighbour)
     (prompt,) = segmenter.prompts
     assert prompt[0, 8 + 0, :10, :20].all()
     assert prompt[0, 8 + 3, 10:20, :20].all()
@@ -106,21 +114,21 @@ def test_the_air_that_preprocessing_crops_is_background() -> None:
     hu = np.full((2, 60, 60), -1000, np.int16)
     hu[:, 20:40, 20:40] = 50
     network = network_of(FakeSegmenter(always(2), crop_to_body=True), hu, (1.0, 1.0, 1.0))
-    answer = network.ask(0, np.zeros((60, 60), np.uint8), [], region((0, 60), (0, 60)))
+    answer = ask(network, 0, np.zeros((60, 60), np.uint8), [], region((0, 60), (0, 60)))
     winner = answer.argmax(axis=0)
     assert (winner[16:44, 16:44] == 2).all()
     assert winner.sum() == 2 * 28 * 28
-    assert (network.ask(0, np.zeros((60, 60), np.uint8), [], region((0, 9), (0, 9)))[0] == 1).all()
+    assert (ask(network, 0, np.zeros((60, 60), np.uint8), [], region((0, 9), (0, 9)))[0] == 1).all()
 
 
 def test_of_a_large_slice_only_the_window_around_the_click_is_asked() -> None:
     segmenter = FakeSegmenter(always(2), tile_size=64)
     network = network_of(segmenter, np.zeros((1, 200, 200), np.int16), (1.0, 1.0, 1.0))
     labels = np.full((200, 200), 1, np.uint8)
-    answer = network.ask(0, labels, [PlaneClick(150, 150, 2, True)], region((130, 171), (130, 171)))
+    answer = ask(network, 0, labels, [PlaneClick(150, 150, 2, True)], region((130, 171), (130, 171)))
     assert segmenter.prompts[0].shape[-1] == 64
     assert answer[2, 20, 20] > 0.9
-    far = network.ask(0, labels, [PlaneClick(150, 150, 2, True)], region((100, 200), (0, 200)))
+    far = ask(network, 0, labels, [PlaneClick(150, 150, 2, True)], region((100, 200), (0, 200)))
     winner = far.argmax(axis=0)
     assert set(np.unique(winner)) == {1, 2}
     assert (winner[:, :50] == 1).all()
@@ -131,7 +139,7 @@ def test_nearby_clicks_on_a_large_slice_share_their_features() -> None:
     network = network_of(segmenter, np.zeros((1, 200, 200), np.int16), (1.0, 1.0, 1.0))
     labels = np.zeros((200, 200), np.uint8)
     for row in (94, 96, 98, 100):
-        network.ask(0, labels, [], region((row, row + 1), (96, 97)))
+        ask(network, 0, labels, [], region((row, row + 1), (96, 97)))
     assert segmenter.encoded == 1
 
 
@@ -166,12 +174,12 @@ def test_when_memory_runs_out_the_answer_comes_from_a_lighter_plan() -> None:
     segmenter.plan = type(segmenter.plan)("cpu", torch.float32, 4)
     segmenter.errors = [RuntimeError("CUDA out of memory"), MemoryError()]
     network = network_of(segmenter, np.full((1, 8, 8), 100, np.int16), (1.0, 1.0, 1.0))
-    answer = network.ask(0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
+    answer = ask(network, 0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
     assert (answer.argmax(axis=0) == 1).all()
     assert segmenter.plan.batch_size == 1
     segmenter.errors = [MemoryError()]
     with pytest.raises(MemoryError):
-        network.ask(0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
+        ask(network, 0, np.zeros((8, 8), np.uint8), [], region((0, 8), (0, 8)))
 
 
 def test_features_from_another_precision_are_not_used_again() -> None:
@@ -192,4 +200,62 @@ def test_an_error_that_is_not_about_memory_comes_through() -> None:
 
     segmenter.decode = fail  # type: ignore[method-assign, assignment]
     with pytest.raises(InvalidInputError, match="no"):
-        network.ask(0, np.zeros((32, 32), np.uint8), [], region((0, 8), (0, 8)))
+        ask(network, 0, np.zeros((32, 32), np.uint8), [], region((0, 8), (0, 8)))
+
+
+def test_two_slices_asked_together_get_the_answers_they_get_alone() -> None:
+    random = np.random.default_rng(1)
+    hu = random.integers(-100, 200, (4, 90, 100)).astype(np.int16)
+    labels = random.integers(0, 4, (90, 100)).astype(np.uint8)
+    network = SliceNetwork(mini_segmenter(in_plane_spacing_mm=2.0), Volume(hu, (2.0, 0.9, 1.1), LPS_AXES), 10**9)
+    questions = [
+        Question(1, labels, [PlaneClick(20, 30, 1, True)], region((12, 33), (25, 50))),
+        Question(2, labels[::-1], [], region((10, 40), (30, 48)), labels),
+    ]
+    together = network.ask(questions)
+    for question, answer in zip(questions, together):
+        (alone,) = network.ask([question])
+        assert answer.shape == alone.shape
+        assert np.allclose(answer, alone, atol=1e-4)
+    assert not np.allclose(together[0][:, :18, :18], together[1][:, :18, :18], atol=0.1)
+
+
+def test_parts_of_different_sizes_are_joined_only_where_that_is_quicker() -> None:
+    segmenter = FakeSegmenter(stubborn, tile_size=512)
+    network = network_of(segmenter, np.zeros((2, 400, 400), np.int16), (1.0, 1.0, 1.0))
+    labels = np.zeros((400, 400), np.uint8)
+    small, wide = region((100, 120), (100, 120)), region((100, 120), (80, 160))
+    network.ask([Question(0, labels, (), small), Question(1, labels, (), wide)])
+    assert [tuple(prompt.shape[2:]) for prompt in segmenter.prompts] == [(96, 160), (96, 160)]
+    segmenter.prompts.clear()
+    network.ask([Question(0, labels, (), small), Question(1, labels, (), region((0, 400), (0, 400)))])
+    assert [tuple(prompt.shape[2:]) for prompt in segmenter.prompts] == [(96, 96), (416, 416)]
+
+
+def test_slices_that_may_come_next_are_encoded_along_as_far_as_the_batch_has_room() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    segmenter.plan = type(segmenter.plan)("cpu", torch.float32, 4)
+    network = network_of(segmenter, np.zeros((12, 20, 20), np.int16), (1.0, 1.0, 1.0))
+    labels, place = np.zeros((20, 20), np.uint8), region((0, 20), (0, 20))
+
+    def encoded_by(*slices: tuple[int, Sequence[int]]) -> int:
+        before = network.encoded
+        network.ask([Question(z, labels, (), place, ahead=ahead) for z, ahead in slices])
+        return network.encoded - before
+
+    assert encoded_by((6, range(7, 12)), (4, range(3, -1, -1))) == 4
+    assert encoded_by((7, ())) == encoded_by((3, ())) == 0
+    assert encoded_by((8, ())) == 1
+    assert encoded_by((8, range(9, 12))) == 0
+    assert encoded_by((9, range(10, 12))) == 3
+
+
+def test_a_cache_for_one_slice_serves_two_slices_asked_together() -> None:
+    segmenter = FakeSegmenter(by_intensity((50, 150, 1)))
+    segmenter.plan = type(segmenter.plan)("cpu", torch.float32, 4)
+    volume = Volume(np.full((9, 20, 20), 100, np.int16), (1.0, 1.0, 1.0), LPS_AXES)
+    network = SliceNetwork(segmenter, volume, 1)  # type: ignore[arg-type]
+    labels, place = np.zeros((20, 20), np.uint8), region((0, 20), (0, 20))
+    answers = network.ask([Question(z, labels, (), place, ahead=(z + 2, z + 4)) for z in (1, 2)])
+    assert all((answer.argmax(axis=0) == 1).all() for answer in answers)
+    assert len(network.cache) == 1

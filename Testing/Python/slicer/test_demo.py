@@ -16,24 +16,9 @@ from headless.boot import clear_scene
 from headless.reading import read_labels
 from headless.samples import fake_model
 from udfa.volume_io import read_volume
+from udfa_training.label_names import BTCV_LABELS
 from UDFASegmentationLib.Contracts import LoadedModel
 from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
-
-ORGANS = (
-    "spleen",
-    "right_kidney",
-    "left_kidney",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior_vena_cava",
-    "portal_and_splenic_vein",
-    "pancreas",
-    "right_adrenal",
-    "left_adrenal",
-)
 
 
 @pytest.fixture
@@ -42,7 +27,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     labelmap = read_volume(demo.SAMPLE / "abdomen_ct_reference.nii.gz").array
 
     def model(logic: SegmentationLogic, name: str | None = None, device: str = "auto") -> LoadedModel:
-        return fake_model(labelmap, *ORGANS)
+        return fake_model(labelmap, *BTCV_LABELS)
 
     monkeypatch.setattr(SegmentationLogic, "model", model)
     return labelmap
@@ -66,7 +51,7 @@ def test_the_demo_leaves_segmentation_scene_and_statistics(reference, tmp_path: 
     clear_scene()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     volume, node = slicer.util.getNode("abdomen_ct"), slicer.util.getNode("abdomen_ct segmentation")
-    values = {name: value for value, name in enumerate(ORGANS, start=1)}
+    values = {name: value for value, name in enumerate(BTCV_LABELS, start=1)}
     np.testing.assert_array_equal(read_labels(node, volume, values), reference)
     loaded = slicer.util.loadSegmentation(str(tmp_path / "abdomen.seg.nrrd"))
     np.testing.assert_array_equal(read_labels(loaded, volume, values), reference)

@@ -10,7 +10,11 @@ the way around the frozen decoder to its output, are our choices.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udfa.config import Norm
@@ -55,22 +59,35 @@ class PromptEncoder(nn.Module):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, prompt: Tensor, maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, prompt: Tensor, maps: list[Tensor], channels: Sequence[int] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
         """Encode a prompt.
 
         Args:
-            prompt: (B, 3K, H, W).
+            prompt: (B, 3K, H, W), or (B, C, H, W) without the channels that are 0 everywhere.
             maps: Skip maps at strides 2, 4, 8, 16; further ones are not used.
+            channels: Which of the 3K channels the prompt holds; None for all of them.
 
         Returns:
             Additions to these maps, and the finest map of the pyramid (B, C, H/2, W/2), for `output`.
         """
         additions, finest, x = [], prompt, prompt
         for i, skip in enumerate(maps[: len(self.down)]):
-            x = self.mix[i](self.down[i](x) + self.context[i](skip))
+            x = self.down[i](x) if i else self._first(prompt, channels)
+            x = self.mix[i](x + self.context[i](skip))
             additions.append(self.to_skip[i](x))
             finest = x if i == 0 else finest
         return additions, finest
+
+    def _first(self, prompt: Tensor, channels: Sequence[int] | None) -> Tensor:
+        """Run the first stage on the given channels of a prompt. (B, C, H, W) -> (B, C', H/2, W/2)."""
+        convolve, *others = (cast(Any, layer) for layer in self.down[0].children())
+        weight = convolve.weight if channels is None else convolve.weight[:, list(channels)]
+        x = F.conv2d(prompt, weight, stride=convolve.stride, padding=convolve.padding)
+        for layer in others:
+            x = layer(x)
+        return x
 
     def output(self, finest: Tensor, decoded: Tensor) -> Tensor:
         """Addition to the decoder's folded logits. (B, C, h, w), (B, D, h, w) -> (B, 4K, h, w)."""

@@ -12,6 +12,7 @@ inject its features at multiple stages, a U-Net decoder. All finer choices are o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,25 @@ class EncoderFeatures:
 
         maps = [part(x, STRIDES[i]) for i, x in enumerate(self.maps)]
         return EncoderFeatures(part(self.image, 1), maps, part(self.tokens, TOKEN_STRIDE))
+
+    def split(self) -> list[EncoderFeatures]:
+        """Return the features of each image of the batch, with memory of their own."""
+
+        def one(x: Tensor, i: int) -> Tensor:
+            return x[i : i + 1].clone()
+
+        return [
+            EncoderFeatures(one(self.image, i), [one(m, i) for m in self.maps], one(self.tokens, i))
+            for i in range(len(self.image))
+        ]
+
+
+def joined(features: Sequence[EncoderFeatures]) -> EncoderFeatures:
+    """Return features of equal size as one batch."""
+    if len(features) == 1:
+        return features[0]
+    maps = [torch.cat(level) for level in zip(*(f.maps for f in features))]
+    return EncoderFeatures(torch.cat([f.image for f in features]), maps, torch.cat([f.tokens for f in features]))
 
 
 class UDFA(nn.Module):
@@ -121,7 +141,11 @@ class UDFA(nn.Module):
         return EncoderFeatures(image, [fine2, fine4, *maps], grid)
 
     def decode(
-        self, features: EncoderFeatures, deep_supervision: bool = False, prompt: Tensor | None = None
+        self,
+        features: EncoderFeatures,
+        deep_supervision: bool = False,
+        prompt: Tensor | None = None,
+        prompt_channels: Sequence[int] | None = None,
     ) -> list[Tensor]:
         """Run the decoder.
 
@@ -129,6 +153,7 @@ class UDFA(nn.Module):
             features: What `encode` returned.
             deep_supervision: Also return the logits at strides 2, 4 and 8; of the automatic result only.
             prompt: (B, 3K, H, W) click maps and labelmaps as in PromptEncoder; None for the automatic result.
+            prompt_channels: Which channels the prompt holds, if not all; the others are 0 everywhere.
 
         Returns:
             [logits (B, K, H, W)], with deep supervision followed by the others.
@@ -137,15 +162,15 @@ class UDFA(nn.Module):
             InvalidInputError: A prompt was given to a model without a prompt encoder.
         """
         if prompt is not None:
-            return [self._guided(features, prompt)]
+            return [self._guided(features, prompt, prompt_channels)]
         decoded: list[Tensor] = self.decoder(features.image, features.maps, features.tokens, deep_supervision)
         return decoded
 
-    def _guided(self, features: EncoderFeatures, prompt: Tensor) -> Tensor:
+    def _guided(self, features: EncoderFeatures, prompt: Tensor, channels: Sequence[int] | None) -> Tensor:
         """(B, K, H, W) logits, given a prompt."""
         if self.prompt_encoder is None:
             raise InvalidInputError("This checkpoint takes no clicks: it has no prompt encoder. Choose another.")
-        additions, finest = self.prompt_encoder(prompt, features.maps)
+        additions, finest = self.prompt_encoder(prompt, features.maps, channels)
         maps = [m + a for m, a in zip(features.maps, additions)] + features.maps[len(additions) :]
         x2, _, _ = self.decoder.features(features.image, maps, features.tokens)
         return self.decoder.logits(x2, self.prompt_encoder.output(finest, x2))
