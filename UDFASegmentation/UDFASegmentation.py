@@ -6,7 +6,6 @@ slow is imported before the panel is opened, and torch not before the first run.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -54,6 +53,7 @@ class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
     def __init__(self, parent: Optional[Any] = None) -> None:
         self.panel: Optional[SegmentationWidget] = None
         self.logic: Optional[UDFASegmentationLogic] = None
+        self._uiWidget: Optional[Any] = None
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self) -> None:
@@ -61,10 +61,12 @@ class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
         ScriptedLoadableModuleWidget.setup(self)
         from UDFASegmentationLib.PanelFactory import makePanel
 
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/UDFASegmentation.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        # The module may have been added to a Slicer that had started already; before the editor lists its tools.
+        onStartupCompleted()
+        self._uiWidget = slicer.util.loadUI(self.resourcePath("UI/UDFASegmentation.ui"))
+        self.layout.addWidget(self._uiWidget)
+        self.ui = slicer.util.childWidgetVariables(self._uiWidget)
+        self._uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = UDFASegmentationLogic()
         self.panel = makePanel(self.ui, self.logic, self.resourcePath("requirements.txt"))
 
@@ -86,8 +88,13 @@ class UDFASegmentationWidget(ScriptedLoadableModuleWidget):
 
     def onReload(self) -> None:
         """Load the library's files again too, for developers."""
-        reloadLibrary()
+        forgetLibrary()
         ScriptedLoadableModuleWidget.onReload(self)
+        if self._uiWidget is not None:
+            # Slicer only hides it, and the hidden editor would go on listening.
+            self._uiWidget.deleteLater()
+        # Slicer sets up the new panel, but does not tell it that it is shown.
+        slicer.modules.UDFASegmentationWidget.enter()
 
 
 class UDFASegmentationLogic(ScriptedLoadableModuleLogic):
@@ -138,15 +145,18 @@ class UDFASegmentationTest(ScriptedLoadableModuleTest):
 
 
 def onStartupCompleted() -> None:
-    """Offer effect, sample data and settings page, once Slicer has started."""
+    """Offer effect, sample data and settings page, once Slicer has started; further calls do nothing."""
     from UDFASegmentationLib.Startup import startUp
 
     startUp()
 
 
-def reloadLibrary() -> None:
-    """Import the files of the library again, those that others need first."""
-    names = sorted(name for name in sys.modules if name.startswith(f"{LIBRARY}."))
-    for name in [*names, *names]:
-        # Twice: in the second round every file sees the new versions of those it imports.
-        importlib.reload(sys.modules[name])
+def forgetLibrary() -> None:
+    """Make the next import of the library load its files again.
+
+    What was made of the former files, such as the effect in an open editor, keeps working with them: classes of the
+    two never meet. What Slicer was told at its start is not told again.
+    """
+    for name in [name for name in sys.modules if name == LIBRARY or name.startswith(f"{LIBRARY}.")]:
+        if name != f"{LIBRARY}.Startup":
+            del sys.modules[name]

@@ -101,11 +101,12 @@ class ClickOptions:
         self._shown = rows
         self.locks.clear()
         for segmentID, name, on in rows:
-            item = qt.QListWidgetItem(name)
+            # An item that Python makes would vanish with Python's reference to it, in some versions of PythonQt.
+            self.locks.addItem(name)
+            item = self.locks.item(self.locks.count - 1)
             item.setData(qt.Qt.UserRole, segmentID)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked if on else qt.Qt.Unchecked)
-            self.locks.addItem(item)
 
     def _edited(self) -> None:
         if not self._updating:

@@ -1,4 +1,8 @@
-"""The embedded Segment Editor, on the result of the last run. Its node is that of the Segment Editor module."""
+"""The embedded Segment Editor, on the result of the last run.
+
+Its parameter node is its own. All editors of one node take up the same tool and listen to the views, also hidden ones:
+with the node of the Segment Editor module, that module's editor would answer clicks made here, and keep their undo.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any, Optional
 
 import slicer
 
-SINGLETON_TAG = "SegmentEditor"
+SINGLETON_TAG = "UDFASegmentation.SegmentEditor"
 NODE_CLASS = "vtkMRMLSegmentEditorNode"
 
 
@@ -35,11 +39,13 @@ class CorrectionSection:
         """Offer a segmentation for correction; None offers nothing."""
         self._useEditorNode()
         editor = self._ui.segmentEditorWidget
-        if editor.segmentationNode() is not segmentationNode:
+        # The widget's own `segmentationNode` is what its selector shows, which runs ahead of what is edited.
+        if editor.mrmlSegmentEditorNode().GetSegmentationNode() is not segmentationNode:
             editor.setSegmentationNode(segmentationNode)
-        if volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
+        if segmentationNode is not None and volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
             editor.setSourceVolumeNode(volumeNode)
         self._ui.correctionCollapsibleButton.enabled = segmentationNode is not None
+        self._update()
 
     def enter(self) -> None:
         """The module is shown."""
@@ -65,7 +71,8 @@ class CorrectionSection:
         self._update()
 
     def _update(self) -> None:
-        self._setLive(self._entered and not self._ui.correctionCollapsibleButton.collapsed)
+        section = self._ui.correctionCollapsibleButton
+        self._setLive(self._entered and section.enabled and not section.collapsed)
 
     def _setLive(self, live: bool) -> None:
         """Switch the editor's keys and its listening to the views on or off; off also puts the tool away."""
@@ -83,12 +90,16 @@ class CorrectionSection:
             editor.removeViewObservations()
 
     def _useEditorNode(self) -> None:
-        """Take the editor's singleton node, as Slicer's Segment Editor does; made when there is none."""
+        """Take the editor's node, one for all scenes; made when there is none.
+
+        It is not saved with the scene: a tool that was in use would start by itself when the scene is loaded.
+        """
         node = slicer.mrmlScene.GetSingletonNode(SINGLETON_TAG, NODE_CLASS)
         if node is None:
             node = slicer.mrmlScene.CreateNodeByClass(NODE_CLASS)
             node.UnRegister(None)
             node.SetSingletonTag(SINGLETON_TAG)
+            node.SetSaveWithScene(False)
             node = slicer.mrmlScene.AddNode(node)
         if self._ui.segmentEditorWidget.mrmlSegmentEditorNode() is not node:
             self._ui.segmentEditorWidget.setMRMLSegmentEditorNode(node)

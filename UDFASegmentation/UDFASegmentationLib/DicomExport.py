@@ -55,7 +55,7 @@ def exportDicomSegmentation(segmentationNode: Any, volumeNode: Any, folder: Path
     written = sorted(folder.glob("*.dcm"))
     if len(written) != 1:
         raise ExportError(f"Slicer wrote {len(written)} DICOM Segmentation files instead of one. See the error log.")
-    written[0].rename(folder / fileName)
+    written[0].replace(folder / fileName)
     return []
 
 

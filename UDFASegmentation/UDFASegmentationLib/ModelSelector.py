@@ -154,12 +154,13 @@ class ModelSelector:
         labelList = self._ui.labelList
         labelList.clear()
         for label in info.labels if info is not None else ():
-            item = qt.QListWidgetItem(label.title)
+            # An item that Python makes would vanish with Python's reference to it, in some versions of PythonQt.
+            labelList.addItem(label.title)
+            item = labelList.item(labelList.count - 1)
             item.setData(qt.Qt.UserRole, label.name)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Unchecked if label.name in omittedLabels else qt.Qt.Checked)
             item.setToolTip(_("Tick to make a segment of: {title}").format(title=label.title))
-            labelList.addItem(item)
         for widget in (labelList, self._ui.allLabelsButton, self._ui.noLabelsButton):
             widget.enabled = info is not None
 

@@ -155,7 +155,8 @@ class RunSection:
         self._showRunning(True)
         self.showStatus(_("Preparing..."))
         self._onStateChanged()
-        self._run.start(lambda handle: self._warmUp(), self._listener(lambda value: self._segment(request, source)))
+        warmUp = self._warmUp
+        self._run.start(lambda handle: warmUp(), self._listener(lambda value: self._segment(request, source)))
 
     def cancel(self) -> None:
         """Ask the run to stop; it does so after the present batch."""
@@ -185,13 +186,15 @@ class RunSection:
             if not installed.ready:
                 self._end(installed.message)
                 return
-        models = self._models
+        # The thread must hold no node: the last one to let go of a deleted node destroys it.
+        models, volume, info, precision = self._models, source.volume, request.info, request.precision
+        settings = replace(request.settings, segmentationNode=None)
 
         def work(handle: RunHandle) -> tuple[LoadedModel, SegmentationResult]:
             handle.progress(_("Loading the model..."))
-            model = models.model(request.info.path, request.settings.device, request.precision)
+            model = models.model(info.path, settings.device, precision)
             handle.progress(_("Segmenting..."))
-            return model, runEngine(model, source.volume, request.settings, handle.progress, handle.cancelled)
+            return model, runEngine(model, volume, settings, handle.progress, handle.cancelled)
 
         self._run.start(work, self._listener(lambda value: self._write(request, source.frame, *value)))
 

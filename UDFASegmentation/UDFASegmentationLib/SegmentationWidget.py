@@ -13,6 +13,7 @@ from typing import Any, Optional
 import qt
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
@@ -98,7 +99,11 @@ class SegmentationWidget(VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
-        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onVolumeMayBeShown)
+        # DICOM series are shown long after they were added: Slicer makes them the active volume then.
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        if selection is not None:
+            self.addObserver(selection, vtk.vtkCommand.ModifiedEvent, self._onVolumeMayBeShown)
         self.parameters.use()
 
     @property
@@ -262,7 +267,7 @@ class SegmentationWidget(VTKObservationMixin):
         if not self._closing:
             self.parameters.dropRemovedNodes()
 
-    def _onNodeAdded(self, caller: Any = None, event: Any = None) -> None:
+    def _onVolumeMayBeShown(self, caller: Any = None, event: Any = None) -> None:
         # Whoever loads a volume shows it right after adding it.
         if self._entered and self.parameterNode is not None and self.parameterNode.inputVolume is None:
             qt.QTimer.singleShot(0, self.parameters.preselectVolume)

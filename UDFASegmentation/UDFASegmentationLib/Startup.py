@@ -10,12 +10,19 @@ _logger = logging.getLogger(__name__)
 _kept: list[Any] = []
 """Qt objects that have to live as long as Slicer runs."""
 
+_told = False
+"""Whether Slicer was told already. This file stays when the module is reloaded."""
+
 
 def startUp() -> None:
-    """Offer the effect UDFA Click, the sample data and the settings page.
+    """Offer the effect UDFA Click, the sample data and the settings page, once.
 
     Each is independent of the others: what fails is written to the log, and the rest is still offered.
     """
+    global _told
+    if _told:
+        return
+    _told = True
     for offer in (_offerEffect, _offerSampleData, _offerSettings):
         try:
             offer()

@@ -6,16 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.transforms import (
-    Compose,
-    RandAdjustContrast,
-    RandAffine,
-    RandGaussianNoise,
-    RandGaussianSmooth,
-    RandScaleIntensity,
-    RandShiftIntensity,
-    RandSimulateLowResolution,
-)
 from torch import Tensor
 
 from udfa.errors import InvalidInputError
@@ -53,6 +43,18 @@ class Augmentation:
     """
 
     def __init__(self, size: int, config: AugmentConfig) -> None:
+        # MONAI takes seconds to import; settings alone do not need it.
+        from monai.transforms import (
+            Compose,
+            RandAdjustContrast,
+            RandAffine,
+            RandGaussianNoise,
+            RandGaussianSmooth,
+            RandScaleIntensity,
+            RandShiftIntensity,
+            RandSimulateLowResolution,
+        )
+
         self.size = size
         self.config = config
         low, high = -config.scale, config.scale

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 
 from udfa.config import from_dict, to_dict
-from udfa.errors import InvalidInputError
+from udfa.errors import CheckpointError, InvalidInputError
+from udfa_training.augment import AugmentConfig
 from udfa_training.fit_config import FitConfig
 from udfa_training.unified_config import UnifiedConfig, unified_from_fields
 
@@ -30,7 +31,7 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> FitConfig | Un
     """Read the settings of a training run.
 
     A run that starts from a checkpoint need not describe the model: what `model` leaves out is as in the checkpoint,
-    and the labels are those of the data.
+    and the labels are those of the data. The same holds for `augment`.
 
     Args:
         path: YAML file with the fields of FitConfig, or with `tasks` those of UnifiedConfig; None for overrides only.
@@ -44,10 +45,11 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> FitConfig | Un
     where = "command line" if path is None else str(path)
     tasks = fields.get("tasks")
     if tasks is None:
-        return from_dict(FitConfig, with_model_of_init(fields), where)
+        return from_dict(FitConfig, with_augmentation_of_init(with_model_of_init(fields)), where)
     if isinstance(tasks, dict):
         common = {name: value for name, value in fields.items() if name not in ("tasks", "shared", "output")}
-        merged = {n: with_model_of_init({**common, **own}) for n, own in tasks.items() if isinstance(own, dict)}
+        given = {n: with_model_of_init({**common, **own}) for n, own in tasks.items() if isinstance(own, dict)}
+        merged = {name: with_augmentation_of_init(task) for name, task in given.items()}
         fields = {**fields, "tasks": {**tasks, **merged}}
     return unified_from_fields(fields, where)
 
@@ -102,6 +104,29 @@ def with_model_of_init(fields: dict[str, Any]) -> dict[str, Any]:
     if labels != source.labels:
         base["task"] = f"{Path(data).name} ({source.preprocessing.modality})"
     return {**fields, "model": _merged(base, model)}
+
+
+def with_augmentation_of_init(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with the augmentation that the checkpoint `init` was trained with, where they give none.
+
+    Whether images may be flipped or turned is as much a property of the data as of the run. Single values that the
+    fields do give stay.
+    """
+    init, own = fields.get("init"), fields.get("augment", {})
+    if not isinstance(init, str) or not isinstance(own, dict):
+        return fields
+    from udfa.checkpoint import read_info
+    from udfa.models import resolve_model
+
+    try:
+        history = read_info(resolve_model(init)).training.get("history", [])
+    except CheckpointError:
+        # A run says so when it begins; settings may be read where the checkpoint is not.
+        return fields
+    earlier = [run["settings"]["augment"] for run in history if "augment" in run.get("settings", {})]
+    known = set(AugmentConfig.__dataclass_fields__)
+    base = {name: value for name, value in earlier[-1].items() if name in known} if earlier else {}
+    return {**fields, "augment": {**base, **own}}
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

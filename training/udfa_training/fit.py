@@ -23,7 +23,7 @@ from udfa_training.milestones import Milestones
 from udfa_training.set_up import Plan, make_plan, make_state
 from udfa_training.stopping import StopRequest, diverged, failures_explained
 from udfa_training.supervised_stage import SupervisedObjective, over_processes
-from udfa_training.training_state import TrainingState, restore, restore_average, save, update_average
+from udfa_training.training_state import TrainingState, pull_back, restore, restore_average, save, update_average
 from udfa_training.unified_config import UnifiedConfig
 
 
@@ -202,6 +202,7 @@ def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> 
     fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    pull_back(state, optimizer.param_groups[0]["lr"] * config.pull)
     update_average(state, config.ema_decay)
     state.step += 1
     if run.journal is not None:

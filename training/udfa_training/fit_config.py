@@ -45,7 +45,8 @@ class FitConfig:
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     """Stage clicks: how the simulated reader clicks."""
     size: int = 160
-    """Side S of the training crops in pixels, a multiple of 32."""
+    """Side S of the training crops in pixels, a multiple of 32. Normalisation averages over the crop: to
+    fine-tune, take the tile size of the preprocessing."""
     batch_size: int = 12
     """Slices per pass and process."""
     accumulate: int = 1
@@ -60,6 +61,9 @@ class FitConfig:
     """Peak learning rate of the backbone while it is pre-trained."""
     weight_decay: float = 0.02
     """Weight decay of AdamW."""
+    pull: float = 0.0
+    """With init: draws the weights back to those of init, by learning rate x pull at each step, so that none goes much
+    further than 1 / pull away. 0: not at all. For few cases, which would otherwise be learnt by heart."""
     gradient_clip: float = 1.0
     """Largest gradient norm."""
     ema_decay: float = 0.998
@@ -96,6 +100,10 @@ class FitConfig:
         for name in POSITIVE:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        if self.pull < 0:
+            raise InvalidInputError(f"pull is {self.pull}, but must be at least 0.")
+        if self.pull and self.init is None:
+            raise InvalidInputError("pull draws the weights back to those of a checkpoint; name it with init.")
         if self.size % 32:
             raise InvalidInputError(f"size is {self.size}, but must be a multiple of 32, such as 160, 192 or 256.")
         if self.train_backbone and self.model.network.backbone != "mini":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from udfa_training.csv_table import CsvTable
 from udfa_training.validation import ValidationReport
 
@@ -22,6 +20,8 @@ class Journal:
     """
 
     def __init__(self, output: Path, tasks: list[str], step: int, validated: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self.steps = CsvTable(output / "log.csv", step)
         for name in tasks:
             (output / name).mkdir(exist_ok=True)

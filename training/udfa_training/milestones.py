@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from udfa_training.publish import Provenance, publish
 from udfa_training.set_up import Plan, Task
 from udfa_training.training_state import TrainingState, averaged_network
 from udfa_training.validation import ValidationReport, validate
+
+logger = logging.getLogger(__name__)
 
 Reports = dict[str, ValidationReport]
 """Report of each task by its name."""
@@ -68,7 +71,23 @@ class Milestones:
         self._keep_best(state, networks, {t.name: _of_quick_cases(t, reports[t.name]) for t in self.plan.tasks})
         state.validated = state.step
         self._publish("model", state.step, networks, reports)
+        self._tell_best(state)
         return self.plan.published()
+
+    def _tell_best(self, state: TrainingState) -> None:
+        """Say which step was the best on the first validation cases, when the start was among them."""
+        config = self.plan.common
+        if config.init is None or config.stage != "network" or not state.best_dice:
+            return
+        where = f"on the first {config.quick_cases} validation cases"
+        if state.best_step:
+            logger.info("Best %s: step %d, mean Dice %.4f.", where, state.best_step, state.best_dice)
+            return
+        logger.warning(
+            "No step was better than the start %s (mean Dice %.4f): best.safetensors has the weights of the start. "
+            "Keep these, or train with less: a lower learning_rate, a larger pull, --train heads.",
+            *(where, state.best_dice),
+        )
 
     def _averaged(self, state: TrainingState) -> dict[str, UDFA]:
         network = averaged_network(state)
@@ -112,7 +131,7 @@ class Milestones:
         """Publish as `best` when the mean over the tasks is the best so far: the weights of all tasks fit together."""
         mean = float(np.mean([report.mean_dice for report in reports.values()]))
         if mean > state.best_dice:
-            state.best_dice = mean
+            state.best_dice, state.best_step = mean, state.step
             self._publish("best", state.step, networks, reports)
 
     def _publish(self, name: str, step: int, networks: dict[str, UDFA], reports: Reports) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from udfa.checkpoint import load_checkpoint
 from udfa.errors import InvalidInputError
@@ -205,4 +206,15 @@ def make_state(plan: Plan) -> TrainingState:
         groups.append({"params": backbone, "peak": config.backbone_learning_rate})
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     average = {n: p.detach().clone() for n, p in trained.items()}
-    return TrainingState(network, optimizer, average)
+    state = TrainingState(network, optimizer, average, anchor=anchor_of(plan, trained))
+    if config.init is not None and config.stage == "network":
+        state.validated = -1
+    return state
+
+
+def anchor_of(plan: Plan, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that `pull` draws back to: those taken over, but no heads with rows of new labels."""
+    if not plan.common.pull:
+        return {}
+    fresh = any(task.transfer is not None and task.transfer.fresh for task in plan.tasks)
+    return {n: p.detach().clone() for n, p in trained.items() if not (fresh and any(head in n for head in HEADS))}

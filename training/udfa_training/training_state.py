@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ class TrainingState:
     """Steps done."""
     best_dice: float = 0.0
     """Mean Dice of the best validation."""
+    best_step: int = 0
+    """Step of the best validation."""
     validated: int = 0
-    """Step of the last validation."""
+    """Step of the last validation; -1 when the checkpoint that the run starts from is to be validated first."""
+    anchor: dict[str, Tensor] = field(default_factory=dict)
+    """Weights that the run started from, where `pull` draws those of the same name back to. Not saved: they are read
+    again from `init`."""
 
 
 def update_average(state: TrainingState, decay: float) -> None:
@@ -38,9 +43,19 @@ def update_average(state: TrainingState, decay: float) -> None:
     follow(state.average, state.network, state.step, decay)
 
 
+@torch.no_grad()
+def pull_back(state: TrainingState, share: float) -> None:
+    """Move the weights towards the anchor by a share of their distance; AdamW's decay does so towards 0."""
+    if not state.anchor or not share:
+        return
+    weights = dict(state.network.named_parameters())
+    torch._foreach_lerp_([weights[name] for name in state.anchor], list(state.anchor.values()), min(share, 1.0))
+
+
 def restore_average(state: TrainingState, fabric: Fabric) -> None:
-    """Bring the moving average to the device of the network."""
+    """Bring the moving average and the anchor to the device of the network."""
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
+    state.anchor = {name: fabric.to_device(value) for name, value in state.anchor.items()}
 
 
 def averaged_network(state: TrainingState) -> nn.Module:
@@ -69,7 +84,7 @@ def save(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
         "network": state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": state.average,
-        **{name: getattr(state, name) for name in ("step", "best_dice", "validated")},
+        **{name: getattr(state, name) for name in ("step", "best_dice", "best_step", "validated")},
     }
     write_state(record, path)
 
@@ -97,4 +112,4 @@ def restore(state: TrainingState, settings: dict[str, Any], path: Path) -> None:
     for name, value in record["average"].items():
         state.average[name].copy_(value)
     state.step, state.best_dice = record["step"], record["best_dice"]
-    state.validated = record.get("validated", state.step)
+    state.best_step, state.validated = record.get("best_step", state.step), record.get("validated", state.step)

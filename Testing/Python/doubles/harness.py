@@ -112,8 +112,11 @@ class Harness:
     def open(self, **services: Any) -> Any:
         """Build the module's widget as Slicer does on the first visit. Keyword arguments replace panel services."""
         import UDFASegmentation as module
+        from UDFASegmentationLib import Startup
 
-        self.widget = module.UDFASegmentationWidget(self.parent)
+        # What the start offers has tests of its own, and needs more of Slicer.
+        Startup._told = True
+        self.widget = slicer.modules.UDFASegmentationWidget = module.UDFASegmentationWidget(self.parent)
         if services:
             _replaceServices(services)
         try:
@@ -172,6 +175,7 @@ class Harness:
         """Unload the module and put slicer.util back."""
         if self.widget is not None:
             slicer.app.moduleManager().aboutToBeUnloaded.emit(MODULE_NAME)
+        slicer.modules.UDFASegmentationWidget = None
         # The next panel gets a parameter node of its own, without the observers that Slicer's wrapper leaves behind.
         node = slicer.mrmlScene.GetSingletonNode(MODULE_NAME, "vtkMRMLScriptedModuleNode")
         if node is not None:

@@ -228,7 +228,20 @@ def makeQtModule() -> types.ModuleType:
     return module
 
 
-CLASSES: dict[str, type] = {name: wrap(getattr(source, name)) for source, names in WRAPPED.items() for name in names}
+class QListWidget(PythonQtManners, QtWidgets.QListWidget):
+    """A list that takes texts only, as the versions of PythonQt differ in who owns an item."""
+
+    def addItem(self, label: str) -> None:
+        """Add a line. PythonQt 3.2 keeps items that Python made as Python's own, which then vanish from the list."""
+        if not isinstance(label, str):
+            raise TypeError("Add the text, then take the item from the list: an item made by Python may vanish.")
+        QtWidgets.QListWidget.addItem(self, label)
+
+
+CLASSES: dict[str, type] = {
+    **{name: wrap(getattr(source, name)) for source, names in WRAPPED.items() for name in names},
+    "QListWidget": QListWidget,
+}
 """The wrapped classes by name, shared by the module, the loader and the other doubles."""
 
 

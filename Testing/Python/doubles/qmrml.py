@@ -6,6 +6,7 @@ import functools
 from typing import Any, ClassVar
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 from doubles.pythonqt import PythonQtManners
@@ -188,16 +189,29 @@ def _stopObserving(observed: list[tuple[Any, int]], destroyed: Any = None) -> No
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
-    """The Segment Editor as a widget (Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.h)."""
+    """The Segment Editor as a widget (Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.cxx).
+
+    As there, the widget follows its parameter node: whoever changes the node's tool starts or ends the listening to the
+    views in all widgets of that node. Its selector has no 'None' and takes the first segmentation that comes.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._editorNode: Any = None
+        self._shown: Any = None
         self._shortcuts = False
         self._observing = False
-        self._effect: Any = None
+        self._effectName = ""
         self._undoStates = 5
-        self._values = {"segmentationNodeSelectorVisible": True, "sourceVolumeNodeSelectorVisible": True}
+        self._values = {
+            "segmentationNodeSelectorVisible": True,
+            "sourceVolumeNodeSelectorVisible": True,
+            "autoShowSourceVolumeNode": True,
+        }
+        self._observed: list[tuple[Any, int]] = []
+        self._nodeObserved: list[tuple[Any, int]] = []
+        self.destroyed.connect(functools.partial(_stopObserving, self._observed))
+        self.destroyed.connect(functools.partial(_stopObserving, self._nodeObserved))
         layout = QtWidgets.QVBoxLayout(self)
         layout.addWidget(QtWidgets.QLabel("Segment Editor", self))
 
@@ -206,6 +220,20 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     segmentationNodeSelectorVisible = stored("segmentationNodeSelectorVisible", bool)
     sourceVolumeNodeSelectorVisible = stored("sourceVolumeNodeSelectorVisible", bool)
+    autoShowSourceVolumeNode = stored("autoShowSourceVolumeNode", bool)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        """Follow a scene; None lets go of it."""
+        super().setMRMLScene(scene)
+        _stopObserving(self._observed)
+        if scene is not None:
+            for event, react in (
+                (scene.NodeAddedEvent, self._onNodes),
+                (scene.NodeRemovedEvent, self._onNodes),
+                (scene.EndBatchProcessEvent, self._onBatchEnd),
+            ):
+                self._observed.append((scene, scene.AddObserver(event, lambda caller, event, react=react: react())))
+        self.updateWidgetFromMRML()
 
     def mrmlSegmentEditorNode(self) -> Any:
         """The parameter node of the editor."""
@@ -213,24 +241,35 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
         """Set the parameter node."""
+        _stopObserving(self._nodeObserved)
         self._editorNode = node
+        if node is not None:
+            tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self.updateWidgetFromMRML())
+            self._nodeObserved.append((node, tag))
+            self.updateWidgetFromMRML()
 
     def segmentationNode(self) -> Any:
-        """The edited segmentation, or None."""
-        return self._editorNode.GetSegmentationNode() if self._editorNode is not None else None
+        """What the selector shows, which is not always what is edited."""
+        return self._shown
 
     def setSegmentationNode(self, node: Any) -> None:
         """Edit a segmentation; without a parameter node this only logs an error in Slicer, so it raises here."""
+        if self._editorNode is None and node is None:
+            return
         self._needNode()
-        self._editorNode.SetAndObserveSegmentationNode(node)
+        if self._editorNode.GetSegmentationNode() is not node:
+            self.setActiveEffect(None)
+            self._editorNode.SetAndObserveSegmentationNode(node)
 
     def sourceVolumeNode(self) -> Any:
         """The source volume, or None."""
         return self._editorNode.GetSourceVolumeNode() if self._editorNode is not None else None
 
     def setSourceVolumeNode(self, node: Any) -> None:
-        """Set the source volume."""
+        """Set the source volume; without a segmentation this only logs an error in Slicer, so it raises here."""
         self._needNode()
+        if node is not None and self._shown is None:
+            raise RuntimeError("qMRMLSegmentEditorWidget: set the segmentation before its source volume.")
         self._editorNode.SetAndObserveSourceVolumeNode(node)
 
     def _needNode(self) -> None:
@@ -241,14 +280,37 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         """Activate an effect; only None is known to the double."""
         if effect is not None:
             raise NotImplementedError("The double has no effects.")
-        self._effect = None
+        if self._editorNode is not None:
+            self._editorNode.SetActiveEffectName("")
 
     def setMaximumNumberOfUndoStates(self, count: int) -> None:
         """Set the depth of undo."""
         self._undoStates = count
 
     def updateWidgetFromMRML(self) -> None:
-        """Refresh; nothing to draw in the double."""
+        """Take up what the parameter node says: segmentation, and the tool with its listening to the views."""
+        if self._scene is None or self._scene.IsClosing() or self._scene.IsBatchProcessing() or not self._editorNode:
+            return
+        self._shown = self._editorNode.GetSegmentationNode()
+        name = self._editorNode.GetActiveEffectName() or ""
+        if name != self._effectName:
+            self._effectName, self._observing = name, bool(name)
+
+    def _onNodes(self) -> None:
+        """The selector loses a node, or takes the first one that comes."""
+        className = "vtkMRMLSegmentationNode"
+        nodes = [
+            self._scene.GetNthNodeByClass(i, className) for i in range(self._scene.GetNumberOfNodesByClass(className))
+        ]
+        if self._shown not in nodes and (self._shown is not None or len(nodes) == 1):
+            self._shown = nodes[0] if nodes else None
+            if not self._scene.IsBatchProcessing():
+                self.setSegmentationNode(self._shown)
+
+    def _onBatchEnd(self) -> None:
+        if self._editorNode is not None and not self._scene.IsClosing():
+            self.setSegmentationNode(self._shown)
+        self.updateWidgetFromMRML()
 
     def installKeyboardShortcuts(self, parent: Any = None) -> None:
         """Install the editor's keys; twice would make every key ambiguous, so it raises."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import types
 import unittest
 from pathlib import Path
@@ -70,8 +72,22 @@ class ScriptedLoadableModuleWidget:
         """For the derived class."""
 
     def onReload(self) -> None:
-        """Slicer would load the module file again; the tests count the calls."""
-        slicer.app.reloads = getattr(slicer.app, "reloads", 0) + 1
+        """As slicer.util.reloadScriptedModule: load the file again, clean up, make and set up a widget; no `enter`."""
+        name = f"{self.moduleName}Widget"
+        path = slicer.util.modulePath(self.moduleName)
+        spec = importlib.util.spec_from_file_location(self.moduleName, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.moduleName] = module
+        spec.loader.exec_module(module)
+        widget = getattr(slicer.modules, name)
+        widget.cleanup()
+        slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", widget._onModuleAboutToBeUnloaded)
+        layout = self.parent.layout()
+        for item in [layout.itemAt(i) for i in range(layout.count())]:
+            item.widget().hide()
+            layout.removeItem(item)
+        setattr(slicer.modules, name, getattr(module, name)(self.parent))
+        getattr(slicer.modules, name).setup()
 
 
 class ScriptedLoadableModuleLogic:

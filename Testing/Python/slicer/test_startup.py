@@ -19,6 +19,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     # The page itself needs Qt at import; it has tests of its own.
     page = types.SimpleNamespace(addSettingsPanel=lambda: names.append("settings"))
     monkeypatch.setitem(sys.modules, "UDFASegmentationLib.SettingsPanel", page)
+    monkeypatch.setattr(Startup, "_told", False)
     return names
 
 
@@ -35,3 +36,9 @@ def test_one_that_fails_does_not_keep_the_others_away(offered, monkeypatch, capl
     Startup.startUp()
     assert offered == ["sample data", "settings"]
     assert "no Segment Editor here" in caplog.text
+
+
+def test_all_is_offered_once_however_often_the_module_is_opened(offered):
+    Startup.startUp()
+    Startup.startUp()
+    assert offered == ["effect", "sample data", "settings"]

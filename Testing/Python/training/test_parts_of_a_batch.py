@@ -34,8 +34,8 @@ def logged(output: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def gradient(output: Path) -> Tensor:
-    """The clipped gradient of a run's only step, from AdamW's first moment."""
+def moments(output: Path) -> Tensor:
+    """AdamW's first moments: of a run with one step, its clipped gradient."""
     record = torch.load(output / "last.pt", weights_only=True)
     return torch.cat([state["exp_avg"].flatten() for state in record["optimizer"]["state"].values()])
 
@@ -88,7 +88,7 @@ def test_two_passes_of_half_a_batch_make_the_step_of_the_whole_batch(settings: S
     for config in (whole, passes):
         fit(config, stop_after=1)
     assert logged(tmp_path / "passes") == pytest.approx(logged(tmp_path / "whole"), abs=1e-5)
-    assert distance(gradient(tmp_path / "whole"), gradient(tmp_path / "passes")) < 1e-3
+    assert distance(moments(tmp_path / "whole"), moments(tmp_path / "passes")) < 1e-3
 
 
 def test_a_run_with_two_passes_resumes_exactly(settings: Settings, tmp_path: Path) -> None:
@@ -98,7 +98,25 @@ def test_a_run_with_two_passes_resumes_exactly(settings: Settings, tmp_path: Pat
     fit(whole, stop_after=2)
     for step in (1, 2):
         fit(parts, stop_after=step)
-    assert torch.equal(gradient(tmp_path / "whole"), gradient(tmp_path / "parts"))
+    assert torch.equal(moments(tmp_path / "whole"), moments(tmp_path / "parts"))
+
+
+def started_by_torchrun(config: FitConfig, folder: Path) -> list[str]:
+    """Run `udfa-train fit` as the processes of a run; returns what each printed."""
+    file = folder / "settings.yaml"
+    file.write_text(yaml.safe_dump(to_dict(config)))
+    paths = os.pathsep.join(str(ROOT / name) for name in ("UDFASegmentation", "training"))
+    script = [sys.executable, str(ROOT / "Testing" / "fakes" / "processes.py"), str(config.devices), str(folder)]
+    done = subprocess.run(
+        [*script, "fit", "--config", str(file)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [(folder / f"{rank}.txt").read_text() for rank in range(config.devices)]
 
 
 def test_two_processes_make_the_steps_of_one_with_twice_the_batch(settings: Settings, tmp_path: Path) -> None:
@@ -106,15 +124,12 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batch(settings: Sett
     one = settings(batch_size=4, output=str(tmp_path / "one"), **common)
     two = settings(batch_size=2, devices=2, output=str(tmp_path / "two"), **common)
     published = fit(one)
-    config = tmp_path / "two.yaml"
-    config.write_text(yaml.safe_dump(to_dict(two)))
-    paths = os.pathsep.join(str(ROOT / name) for name in ("UDFASegmentation", "training"))
-    command = [sys.executable, "-m", "udfa_training.cli", "fit", "--config", str(config)]
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [str(published).replace("/one/", "/two/")]
+    printed = started_by_torchrun(two, tmp_path)
+    assert printed == [f"{tmp_path / 'two' / published.name}\n", ""]
     assert logged(tmp_path / "two") == pytest.approx(logged(tmp_path / "one"), abs=1e-5)
+    assert distance(moments(tmp_path / "one"), moments(tmp_path / "two")) < 1e-3
     states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two")]
     assert states[1]["step"] == states[1]["validated"] == 2
     assert states[0]["best_dice"] == pytest.approx(states[1]["best_dice"], abs=1e-3)
+    rows = (tmp_path / "two" / "validation.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "1", "2"]

@@ -141,8 +141,9 @@ def test_without_a_none_entry_the_first_node_is_chosen(scene):
 
 def test_the_segment_editor_wants_its_node_first(scene):
     editor = slicer.qMRMLSegmentEditorWidget()
+    editor.setSegmentationNode(None)
     with pytest.raises(RuntimeError, match="segment editor node first"):
-        editor.setSegmentationNode(None)
+        editor.setSegmentationNode(scene.AddNewNodeByClass("vtkMRMLSegmentationNode"))
 
 
 def test_the_parameter_node_wrapper_stores_as_slicer_does(scene):

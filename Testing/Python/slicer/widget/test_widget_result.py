@@ -178,9 +178,50 @@ def test_the_editors_keys_live_only_while_its_section_is_open_and_the_module_sho
     assert not editor._shortcuts
 
 
-def test_the_editor_shares_the_node_of_the_segment_editor_module(finished, scene):
-    node = scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
-    assert finished.ui.segmentEditorWidget.mrmlSegmentEditorNode() is node
+@pytest.fixture
+def segmentEditor(scene):
+    """The widget of Slicer's Segment Editor module, which was opened before and edits a segmentation of the user's."""
+    node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+    node.UnRegister(None)
+    node.SetSingletonTag("SegmentEditor")
+    widget = slicer.qMRMLSegmentEditorWidget()
+    widget.setMRMLSegmentEditorNode(scene.AddNode(node))
+    widget.setMRMLScene(scene)
+    widget.setSegmentationNode(scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Tumour"))
+    yield widget
+    widget.setMRMLScene(None)
+    widget.setMRMLSegmentEditorNode(None)
+
+
+def test_a_tool_taken_here_is_not_taken_in_the_segment_editor_module(segmentEditor, finished):
+    """Of two editors that listen to the views, the first one would get the clicks, and keep their undo."""
+    editor = finished.ui.segmentEditorWidget
+    finished.ui.correctionCollapsibleButton.collapsed = False
+    editor.mrmlSegmentEditorNode().SetActiveEffectName("UDFA Click")
+    assert (editor._observing, segmentEditor._observing) == (True, False)
+
+
+def test_a_run_leaves_the_work_in_the_segment_editor_module_alone(segmentEditor, finished):
+    assert segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode().GetName() == "Tumour"
+    assert finished.ui.segmentEditorWidget.segmentationNode() is finished.panel.parameterNode.resultSegmentation
+
+
+def test_opening_the_module_does_not_change_what_the_segment_editor_module_edits(segmentEditor, opened):
+    assert segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode().GetName() == "Tumour"
+
+
+def test_the_editors_tool_is_not_saved_with_the_scene(finished):
+    """A scene that is loaded must not start a tool in a module that nobody looks at."""
+    assert not finished.ui.segmentEditorWidget.mrmlSegmentEditorNode().GetSaveWithScene()
+
+
+def test_the_editor_does_not_change_the_slice_views(opened):
+    assert not opened.ui.segmentEditorWidget.autoShowSourceVolumeNode
+
+
+def test_without_a_result_the_editors_keys_stay_off(opened):
+    opened.ui.correctionCollapsibleButton.collapsed = False
+    assert not opened.ui.segmentEditorWidget._shortcuts
 
 
 def test_deleting_the_result_empties_the_section(finished, scene):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import weakref
 
 import numpy as np
@@ -117,6 +119,38 @@ def test_entering_and_leaving_many_times_leaves_no_observer_behind(scene, volume
     assert observers()[4:] == before[4:]
 
 
+def test_a_volume_deleted_during_a_run_is_not_left_to_the_thread(scene, opened, fake):
+    """A node that the executor thread is the last to let go of would be destroyed there, with its observers."""
+    fake.hold()
+    array = np.full((6, 5, 4), -1000, dtype=np.int16)
+    array[1:5, 1:4, 1:3] = 100
+    node = slicer.util.addVolumeFromArray(array)
+    opened.ui.inputSelector.setCurrentNode(node)
+    opened.settle()
+    opened.click("segmentButton")
+    opened.until(fake.reached.is_set)
+    destroyed = []
+    node.AddObserver("DeleteEvent", lambda caller, event: destroyed.append(threading.current_thread()))
+    scene.RemoveNode(node)
+    del node
+    slicer.app.processEvents()
+    gc.collect()
+    assert set(destroyed) == {threading.main_thread()}
+    fake.release()
+    opened.settle()
+
+
+def test_a_volume_that_slicer_shows_late_is_chosen(scene, opened):
+    """DICOM series are added one by one and shown at the end."""
+    node = slicer.util.addVolumeFromArray(np.zeros((2, 3, 4), dtype=np.int16))
+    slicer.app.processEvents()
+    assert opened.panel.parameterNode.inputVolume is None
+    slicer.util.setSliceViewerLayers(background=node)
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(node.GetID())
+    slicer.app.processEvents()
+    assert opened.panel.parameterNode.inputVolume is node
+
+
 def test_after_cleanup_nothing_listens_any_more(scene, volume, opened):
     opened.settle()
     opened.click("segmentButton")
@@ -144,6 +178,7 @@ def test_a_closed_panel_can_be_collected(harness, fake, volume):
     # The widgets live as long as their parent and keep the functions that they were connected to.
     harness.ui.__dict__.clear()
     harness.parent.layout().takeAt(0).widget().deleteLater()
+    harness.widget._uiWidget = slicer.modules.UDFASegmentationWidget = None
     from PySide6 import QtCore, QtWidgets
 
     QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
@@ -153,25 +188,38 @@ def test_a_closed_panel_can_be_collected(harness, fake, volume):
     assert reference() is None
 
 
-def test_reloading_loads_the_library_again_and_tells_slicer(opened, monkeypatch):
-    import sys
-
-    # The effect needs Slicer's SegmentEditorEffects, which the tests of the effect bring along.
-    monkeypatch.delitem(sys.modules, "UDFASegmentationLib.ClickEffect", raising=False)
-    before = sys.modules["UDFASegmentationLib.RunEstimate"].RunEstimate
-    library = {
-        module: dict(vars(module)) for name, module in sys.modules.items() if name.startswith("UDFASegmentation")
-    }
+@pytest.fixture
+def reloaded(opened):
+    """The module after its Reload button: returns the former widget. Other tests get the former files back."""
+    former = {name: module for name, module in sys.modules.items() if name.startswith("UDFASegmentation")}
+    opened.settle()
+    opened.ui.correctionCollapsibleButton.collapsed = False
+    before = opened.widget
+    before.onReload()
+    opened.widget = slicer.modules.UDFASegmentationWidget
+    yield before
     opened.widget.cleanup()
-    opened.widget.onReload()
-    try:
-        assert slicer.app.reloads == 1
-        assert sys.modules["UDFASegmentationLib.RunEstimate"].RunEstimate is not before
-    finally:
-        # Other tests compare classes by identity: give the modules their former ones back.
-        for module, contents in library.items():
-            vars(module).clear()
-            vars(module).update(contents)
+    for name in [name for name in sys.modules if name.startswith("UDFASegmentation")]:
+        del sys.modules[name]
+    sys.modules.update(former)
+
+
+def test_reloading_loads_all_files_of_the_library_again(reloaded, opened):
+    assert type(opened.widget) is not type(reloaded)
+    from UDFASegmentationLib.Export import ExportError
+    from UDFASegmentationLib.ExportSection import ExportError as caught
+
+    assert caught is ExportError, "an error must be the same class where it is raised and where it is caught"
+
+
+def test_after_reloading_the_module_is_live_and_the_former_panel_gone(reloaded, opened):
+    assert reloaded.panel is None
+    assert opened.panel.shortcuts.installed, "Slicer does not call enter()"
+    from PySide6 import QtCore, QtWidgets
+
+    QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+    editors = opened.parent.findChildren(slicer.qMRMLSegmentEditorWidget)
+    assert editors == [opened.ui.segmentEditorWidget], "the former editor would listen to the views as well"
 
 
 def test_the_logic_segments_without_the_panel(harness, volume, fake, models):
