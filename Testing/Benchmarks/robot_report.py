@@ -23,10 +23,14 @@ BOOTSTRAPS = 2000
 FASTER_THAN = (
     ("next_click_one_slice", "segment_again"),
     ("next_click_one_slice", "segment_again_one_slice"),
-    ("next_click", "segment_again"),
-)
+    *((f"{click}{of}", f"segment_again{start}{of}") for of in ("", "_cpu") for click, start in (
+        ("first_click", ""), ("next_click", ""), ("first_click_repair", "_repair"), ("next_click_repair", "_repair")
+    )),
+)  # fmt: skip
 """Which times are compared: a click on one slice with segmenting the slab again that a correction may reach, the same
-click with its slice alone, and a click that carries through the slab with segmenting the slab again."""
+click with its slice alone, and clicks that carry with segmenting again the slab that they carry through: the first one,
+which has to run the encoder, and next ones; of a whole organ from scratch, and of a hole in it; the processor's time,
+too."""
 
 
 @dataclass(frozen=True)

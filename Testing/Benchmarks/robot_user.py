@@ -19,10 +19,10 @@ import json
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ from udfa.metrics import dice  # noqa: E402
 from udfa.models import resolve_model  # noqa: E402
 from udfa.slice_network import SliceNetwork  # noqa: E402
 from udfa.volume_io import read_volume  # noqa: E402
+
+T = TypeVar("T")
 
 MOST_CLICKS = 20
 
@@ -215,26 +217,36 @@ def corrected(
         )
 
 
-def slab_seconds(segmenter: Segmenter, case: Case, middle: int, carry: int, repeats: int = 5) -> list[float]:
-    """Times to segment the 2 carry + 1 slices around a slice of a volume automatically."""
-    volume, axis = case.volume, case.slice_axis
-    pieces = [slice(None)] * 3
-    pieces[axis] = slice(max(0, middle - carry), middle + carry + 1)
+Times = dict[str, list[float]]
+"""Seconds by what was done: elapsed, and under the name with _cpu of the processor."""
+
+REPAIR_MM = 15.0
+"""Radius of the ball that is missing in the labels that a click repairs."""
+
+
+def noted(times: Times, name: str, work: Callable[[], T]) -> T:
+    """Do something and note how long it took."""
+    elapsed, busy = time.perf_counter(), time.process_time()
+    result = work()
+    times.setdefault(name, []).append(time.perf_counter() - elapsed)
+    times.setdefault(f"{name}_cpu", []).append(time.process_time() - busy)
+    return result
+
+
+def slab_of(case: Case, middle: int, reach: int) -> Volume:
+    """The slices up to `reach` around one as a volume of their own."""
+    volume, pieces = case.volume, [slice(None)] * 3
+    pieces[case.slice_axis] = slice(max(0, middle - reach), middle + reach + 1)
     slab = np.ascontiguousarray(volume.array[tuple(pieces)])
-    part = Volume(slab, volume.spacing_mm, volume.direction, volume.origin_mm)
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        segmenter.segment(part)
-        times.append(time.perf_counter() - started)
-    return times
+    return Volume(slab, volume.spacing_mm, volume.direction, volume.origin_mm)
 
 
-def timing_of(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) -> dict[str, list[float]]:
+def timing_of(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) -> Times:
     """Times of clicks, and of segmenting what they reach again, in turn, so that both meet the same machine.
 
-    The clicks are made from scratch, in the middle of the largest label: the first one of a session, which has to run
-    the encoder, and next ones, whose features are cached; with the given carrying, and on one slice.
+    The clicks are made in the middle of the largest label: the first one of a session, which has to run the encoder,
+    and next ones, whose features are cached. From scratch with the given carrying; on one slice; and where a ball is
+    missing in a label that is right elsewhere, against the slices that this repair reaches.
     """
     value = int(np.bincount(case.reference.ravel(), minlength=2)[1:].argmax()) + 1
     others = tuple(axis for axis in range(3) if axis != case.slice_axis)
@@ -243,17 +255,29 @@ def timing_of(segmenter: Segmenter, case: Case, carry: int, repeats: int = 5) ->
     pixels = np.argwhere(np.take(case.reference, middle, axis=case.slice_axis) == value)
     place = [int(p) for p in pixels[len(pixels) // 2]]
     place.insert(case.slice_axis, middle)
-    times: dict[str, list[float]] = {}
-    for ending, limit in (("", carry), ("_one_slice", 0)):
+    position = (place[0], place[1], place[2])
+    nothing = np.zeros_like(case.reference)
+    holed = with_hole(case.reference, value, position, case.volume.spacing_mm)
+    times: Times = {}
+    for ending, limit, labelmap in (("", carry, nothing), ("_repair", carry, holed), ("_one_slice", 0, nothing)):
         for _ in range(repeats):
-            options = SessionOptions(carry_slices=limit)
-            session = CorrectionSession(segmenter, case.volume, np.zeros_like(case.automatic), options)
+            session = CorrectionSession(segmenter, case.volume, labelmap, SessionOptions(carry_slices=limit))
             for kind in ("first", "next", "next"):
-                seconds = session.click((place[0], place[1], place[2]), value).seconds
-                times.setdefault(f"{kind}_click{ending}", []).append(seconds)
+                edit = noted(times, f"{kind}_click{ending}", lambda: session.click(position, value))  # noqa: B023
                 session.undo()
-            times.setdefault(f"segment_again{ending}", []).extend(slab_seconds(segmenter, case, middle, limit, 1))
+            reach = max((abs(z - middle) for z in edit.slices), default=0) if labelmap is holed else limit
+            slab = slab_of(case, middle, reach)
+            noted(times, f"segment_again{ending}", lambda: segmenter.segment(slab))  # noqa: B023
     return times
+
+
+def with_hole(
+    labelmap: NDArray[np.uint8], value: int, centre: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.uint8]:
+    """A copy of a labelmap without the part of a label that lies within REPAIR_MM of a voxel."""
+    axes = np.ogrid[tuple(slice(n) for n in labelmap.shape)]
+    squared = sum(((axis - c) * s) ** 2 for axis, c, s in zip(axes, centre, spacing_mm))
+    return np.where((labelmap == value) & (squared <= REPAIR_MM**2), 0, labelmap).astype(np.uint8)
 
 
 def main() -> int:
@@ -274,7 +298,7 @@ def main() -> int:
         seed=options.seed,
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    timing: dict[str, list[float]] = {}
+    timing: Times = {}
     with (options.output / "clicks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Row)])
         writer.writeheader()

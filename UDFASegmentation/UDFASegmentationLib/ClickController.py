@@ -66,11 +66,14 @@ class ClickController:
         self._key: tuple[Any, ...] = ()
         self._waiting: Optional[_Wish] = None
         self._fingerprint: Optional[tuple[Any, ...]] = None
+        self._lastVoxel: Optional[tuple[int, int, int]] = None
+        """Where the next clicks are expected; None if all is prepared for them."""
+        self._preparing = False
 
     @property
     def busy(self) -> bool:
         """Whether a click is being answered."""
-        return self._run is not None and self._run.busy
+        return self._run is not None and self._run.busy and not self._preparing
 
     def target(self, segmentID: Optional[str] = None) -> ClickTarget:
         """Return what clicks on a segment, by default the selected one, would work on.
@@ -108,11 +111,15 @@ class ClickController:
 
     def stop(self) -> None:
         """Report nothing of the click under way any more: the tool is put away, or the scene closes."""
-        self._waiting = None
-        if self._run is not None:
-            self._run.drop()
+        self._waiting = self._lastVoxel = None
+        self._dropRun()
         # The thread may be in the middle of a click: what it changes is seen as undone at the next one.
         self._fingerprint = None
+
+    def _dropRun(self) -> None:
+        self._preparing = False
+        if self._run is not None:
+            self._run.drop()
 
     def forget(self) -> None:
         """Let go of the session and its clicks as well."""
@@ -177,6 +184,10 @@ class ClickController:
         )
         if self._run is None:
             self._run = SegmentationRun()
+        if self._preparing:
+            self._dropRun()
+        if request.positions:
+            self._lastVoxel = request.positions[-1]
         self._run.start(lambda handle: session.answer(request), listener)
         if wish is not None:
             self._say(_("Working ..."))
@@ -248,10 +259,34 @@ class ClickController:
         self._next()
 
     def _next(self) -> None:
-        """Answer the click that came last while another was under way."""
+        """Answer the click that came last while another was under way; without one, prepare for the next."""
         wish, self._waiting = self._waiting, None
         if wish is not None:
             self._answer(wish)
+        elif not self.busy:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """While the reader looks at the result, compute what clicks nearby will need; a click ends it."""
+        session, voxel = self._session, self._lastVoxel
+        if self._run is None or session is None or voxel is None:
+            return
+        listener = RunListener(
+            onProgress=lambda value: None,
+            onDone=lambda value: self._prepared(),
+            onFailed=self._notPrepared,
+            onCancelled=self._prepared,
+        )
+        self._preparing = True
+        self._run.start(lambda handle: session.prepareAround(voxel, handle.cancelled), listener)
+
+    def _prepared(self) -> None:
+        self._preparing, self._lastVoxel = False, None
+
+    def _notPrepared(self, failure: Failure) -> None:
+        # Nobody has asked for it; the next click will say what is wrong.
+        _logger.info("Preparing for the next click failed:\n%s", failure.details)
+        self._prepared()
 
     def _say(self, text: str) -> None:
         self.status = text

@@ -122,6 +122,11 @@ class ClickSession:
         audit = "" if session.audit is None else session.audit.to_json()
         return ClickOutcome(edit, standing(session), audit, followed)
 
+    def prepareAround(self, position: Position, stopped: Callable[[], bool]) -> None:
+        """Compute what clicks near a voxel will need, until `stopped` says True."""
+        if self._session is not None:
+            self._session.prepare_around(position, stopped)
+
     def _start(self, labelmap: NDArray[np.uint8]) -> CorrectionSession:
         source = self._source
         self._model = model = source.loadModel()

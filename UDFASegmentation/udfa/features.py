@@ -47,6 +47,10 @@ class FeatureCache:
             _, oldest = self._entries.popitem(last=False)
             self.used_bytes -= features_bytes(oldest)
 
+    def has_room(self, entries: int) -> bool:
+        """Whether so many entries more, as large as those here, fit without dropping any."""
+        return self.used_bytes * (len(self) + entries) <= self.budget_bytes * len(self)
+
     def clear(self) -> None:
         """Drop everything."""
         self._entries.clear()

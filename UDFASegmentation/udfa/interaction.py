@@ -8,7 +8,7 @@ box delta that can be undone bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
@@ -135,6 +135,19 @@ class CorrectionSession:
         """Compute and cache what a click at a voxel will need first, for idle moments."""
         z, row, column = self._to_canonical(self._checked(position))
         self.network.prepare(z, (row, column))
+
+    def prepare_around(self, position: Position, stopped: Callable[[], bool]) -> None:
+        """Compute and cache, for idle moments, what carried clicks near a voxel will need, the nearest slices first.
+
+        Args:
+            position: Voxel (D, H, W), such as that of the last click.
+            stopped: Asked again and again; True ends the work.
+        """
+        z, row, column = self._to_canonical(self._checked(position))
+        # A click so far away as the carrying goes may carry as far again.
+        reach = max(1, 2 * self.options.carry_slices)
+        near = range(max(0, z - reach), min(len(self._labels), z + reach + 1))
+        self.network.prepare_ahead(sorted(near, key=lambda other: abs(other - z)), (row, column), stopped)
 
     def click(self, position: Position, value: int, positive: bool = True) -> Edit:
         """Correct the labelmap around one voxel. See `scribble`."""

@@ -226,3 +226,14 @@ def test_a_region_that_the_image_alone_decides_on_is_not_asked_about_again() -> 
     edit = session.click((7, 20, 20), LIVER)
     assert edit.slices == (5, 6, 7, 8, 9)
     assert len(session.segmenter.prompts) == 1  # type: ignore[attr-defined]
+
+
+def test_what_was_prepared_around_a_voxel_spares_a_carried_click_nearby_the_encoder() -> None:
+    truth = block(0, 30, 30)
+    session = session_of(truth * 100, np.zeros_like(truth), BY_HU, with_carry(3))
+    session.prepare_around((15, 20, 20), lambda: False)
+    assert session.network.encoded == 2 * 6 + 1
+    assert session.click((12, 18, 18), LIVER).slices == tuple(range(9, 16))
+    assert session.network.encoded == 13
+    session.prepare_around((0, 20, 20), lambda: True)
+    assert session.network.encoded == 13

@@ -259,3 +259,48 @@ def test_a_cache_for_one_slice_serves_two_slices_asked_together() -> None:
     answers = network.ask([Question(z, labels, (), place, ahead=(z + 2, z + 4)) for z in (1, 2)])
     assert all((answer.argmax(axis=0) == 1).all() for answer in answers)
     assert len(network.cache) == 1
+
+
+def test_idle_moments_encode_the_first_slices_first_until_somebody_needs_the_network() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    segmenter.plan = type(segmenter.plan)("cpu", torch.float32, 2)
+    network = network_of(segmenter, np.zeros((9, 20, 20), np.int16), (1.0, 1.0, 1.0))
+    network.prepare(4, (5, 5))
+    asked = iter([False, False, True])
+    network.prepare_ahead([4, 5, 3, 6, 2, 7], (5, 5), lambda: next(asked))
+    assert network.encoded == 1 + 4
+    labels, place = np.zeros((20, 20), np.uint8), region((0, 20), (0, 20))
+    network.ask([Question(z, labels, (), place) for z in (6, 2)])
+    assert network.encoded == 5
+    network.ask([Question(7, labels, (), place)])
+    assert network.encoded == 6
+
+
+def test_idle_moments_drop_nothing_from_a_full_cache() -> None:
+    segmenter = FakeSegmenter(stubborn)
+    volume = Volume(np.zeros((9, 20, 20), np.int16), (1.0, 1.0, 1.0), LPS_AXES)
+    network = SliceNetwork(segmenter, volume, 10**9)  # type: ignore[arg-type]
+    network.prepare(4, (5, 5))
+    network.cache.budget_bytes = int(3.5 * network.cache.used_bytes)
+    network.prepare_ahead(range(9), (5, 5), lambda: False)
+    assert (len(network.cache), network.encoded) == (3, 3)
+    network.prepare(4, (5, 5))
+    assert network.encoded == 3
+
+
+def test_a_question_with_less_context_decodes_less() -> None:
+    segmenter = FakeSegmenter(stubborn, tile_size=512)
+    network = network_of(segmenter, np.zeros((1, 400, 400), np.int16), (1.0, 1.0, 1.0))
+    for context in (32, 16, 0):
+        place = region((208, 216), (208, 216))
+        network.ask([Question(0, np.zeros((400, 400), np.uint8), (), place, context=context)])
+    assert [tuple(prompt.shape[2:]) for prompt in segmenter.prompts] == [(96, 96), (64, 64), (32, 32)]
+
+
+@pytest.mark.parametrize(("network_mm", "volume_mm", "pixels"), [(2.0, 1.0, 16), (None, 1.0, 32), (None, 0.5, 32)])
+def test_carried_corrections_are_shown_with_32_mm_around_or_32_pixels_if_these_are_less(
+    network_mm: float, volume_mm: float, pixels: int
+) -> None:
+    segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=network_mm)
+    network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, volume_mm, volume_mm))
+    assert network.carry_context == pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import slicer
 import vtk
 
-from doubles.click_bench import LIVER, SPLEEN, Bench, greedy_spleen, half_liver, truth
+from doubles.click_bench import LIVER, SHAPE, SPLEEN, Bench, greedy_spleen, half_liver, truth
 
 
 def begin(bench: Bench, voxel: tuple[int, int, int] = (2, 15, 12)) -> None:
@@ -219,4 +220,38 @@ def test_closing_the_scene_lets_go_of_the_session_and_its_model(make):
     pause()
     assert bench.controller._session is None
     assert bench.prompts == []
+    assert bench.editor.errors == []
+
+
+def test_while_the_reader_looks_the_slices_around_are_prepared(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 2)
+    bench.click((1, 15, 12))
+    bench.until(lambda: bench.segmenter.encoded == SHAPE[0])
+    bench.click((4, 15, 12))
+    assert bench.segmenter.encoded == SHAPE[0]
+
+
+def test_a_click_is_not_kept_waiting_by_preparations(make):
+    """The next click comes while a slice is being prepared: it is answered after that one slice."""
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    encode, begun, goOn = bench.segmenter.encode, threading.Event(), threading.Event()
+
+    def slow(tile):
+        if bench.segmenter.encoded:
+            begun.set()
+            assert goOn.wait(10)
+        return encode(tile)
+
+    bench.segmenter.encode = slow
+    bench.click((2, 15, 12))
+    bench.until(begun.is_set)
+    assert not bench.controller.busy
+    bench.controller.click([bench.ras((2, 9, 14))], True)
+    assert bench.controller.busy
+    goOn.set()
+    bench.settle()
+    assert [position for position, _, _ in bench.prompts] == [(2, 15, 12), (2, 9, 14)]
+    bench.until(lambda: bench.segmenter.encoded == 3)
     assert bench.editor.errors == []

@@ -12,7 +12,7 @@ import pytest
 
 from Benchmarks.classical_tools import CLASSICAL_TOOLS, Brush, RegionGrowing, SeededTool
 from Benchmarks.robot_report import Run, harm_of, read_runs, summary_of, where_rivals_win, write_report
-from Benchmarks.robot_user import Case, Row, Settings, corrected, run, timing_of
+from Benchmarks.robot_user import Case, Row, Settings, corrected, run, timing_of, with_hole
 from Benchmarks.robots import Robot, RobotClick, next_click
 from Benchmarks.whole_error import WholeError
 from fakes.clicks import FakeSegmenter, by_intensity, volume_of
@@ -216,11 +216,25 @@ def test_the_times_of_a_click_and_of_segmenting_its_slab_again_are_of_the_same_s
     reference = np.ascontiguousarray(np.moveaxis(labels, 0, 2))
     case = Case("turned", turned, reference, np.zeros_like(reference), 2)
     times = timing_of(segmenter, case, carry=2, repeats=2)  # type: ignore[arg-type]
-    assert segmented == [(40, 40, 5), (40, 40, 5), (40, 40, 1), (40, 40, 1)]
+    assert segmented == 4 * [(40, 40, 5)] + 2 * [(40, 40, 1)]
+    counts = {"first_click": 2, "next_click": 4, "segment_again": 2}
     assert {name: len(found) for name, found in times.items()} == {
-        "first_click": 2, "next_click": 4, "segment_again": 2,
-        "first_click_one_slice": 2, "next_click_one_slice": 4, "segment_again_one_slice": 2,
-    }  # fmt: skip
+        f"{name}{ending}{of}": count
+        for name, count in counts.items()
+        for ending in ("", "_repair", "_one_slice")
+        for of in ("", "_cpu")
+    }
+
+
+def test_a_hole_is_a_ball_in_one_label() -> None:
+    labelmap = np.ones((5, 40, 40), np.uint8)
+    labelmap[:, :, 25:] = 2
+    holed = with_hole(labelmap, 1, (2, 20, 20), (10.0, 1.0, 1.0))
+    missing = (holed == 0) & (labelmap == 1)
+    assert missing[2, 20].nonzero()[0].tolist() == list(range(5, 25))
+    assert missing[1, 20].nonzero()[0].tolist() == list(range(9, 25))
+    assert not missing[[0, 4]].any()
+    assert (holed[labelmap == 2] == 2).all()
 
 
 def test_the_report_says_where_a_classical_tool_wins() -> None:
