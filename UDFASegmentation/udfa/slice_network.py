@@ -33,8 +33,7 @@ CONTEXT_PIXELS = 32
 """How much of the slice around the asked region the decoder sees, in network pixels; decoding less is quicker."""
 
 CARRY_CONTEXT_MM = 32.0
-"""The same for carried corrections, whose region has a margin of its own, but no more than CONTEXT_PIXELS. With 16 mm
-the myocardium in MR became worse (ACDC validation patients)."""
+"""The same for carried corrections, whose region has a margin of its own, but no more than CONTEXT_PIXELS."""
 
 CARRY_VIEW_PIXELS = 112
 """A carried correction is seen in a part of the slice at least as large as this, in network pixels. With less around a
