@@ -39,10 +39,12 @@ class CorrectionSection:
         """Offer a segmentation for correction; None offers nothing."""
         self._useEditorNode()
         editor = self._ui.segmentEditorWidget
-        # The widget's own `segmentationNode` is what its selector shows, which runs ahead of what is edited.
+        # The widget's own `segmentationNode` is what its selector shows: before or after what is edited.
         if editor.mrmlSegmentEditorNode().GetSegmentationNode() is not segmentationNode:
             editor.setSegmentationNode(segmentationNode)
-        if segmentationNode is not None and volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
+        # While a scene is being loaded the selector shows nothing, and the editor refuses a volume; this comes again.
+        ready = segmentationNode is not None and editor.segmentationNode() is segmentationNode
+        if ready and volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
             editor.setSourceVolumeNode(volumeNode)
         self._ui.correctionCollapsibleButton.enabled = segmentationNode is not None
         self._update()

@@ -22,7 +22,7 @@ from udfa.carry_rules import (
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
 from udfa.masks import Point, bounding_box, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
-from udfa.slice_network import CONTEXT_PIXELS, Question, SliceNetwork
+from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
 
 REACH_FACTOR_NEW_LABEL = 2.0
 """How much farther a click reaches on a slice that does not have its label yet: there is no outline to correct."""
@@ -265,8 +265,8 @@ class SliceEditor:
     ) -> Question:
         """A question about a part of a slice, given earlier clicks, new ones, and a corrected neighbour."""
         prompts = [click.on_plane() for click in earlier] + list(clicks)
-        context = CONTEXT_PIXELS if clicks else self.network.carry_context
-        return Question(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour, ahead, context)
+        seen = (CONTEXT_PIXELS, 0) if clicks else (self.network.carry_context, CARRY_VIEW_PIXELS)
+        return Question(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour, ahead, *seen)
 
     def _remind(self, answer: Answer, region: Region, earlier: Sequence[SliceClick]) -> None:
         """Put what the reader has said into an answer, whatever the network makes of it."""

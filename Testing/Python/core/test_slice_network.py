@@ -295,6 +295,11 @@ def test_a_question_with_less_context_decodes_less() -> None:
         place = region((208, 216), (208, 216))
         network.ask([Question(0, np.zeros((400, 400), np.uint8), (), place, context=context)])
     assert [tuple(prompt.shape[2:]) for prompt in segmenter.prompts] == [(96, 96), (64, 64), (32, 32)]
+    # 120 pixels around (212, 212) are 152 to 272; more context than that counts, too.
+    for context, side in ((0, 160), (16, 160), (80, 192)):
+        question = Question(0, np.zeros((400, 400), np.uint8), (), place, context=context, view=120)
+        network.ask([question])
+        assert segmenter.prompts[-1].shape[2:] == (side, side)
 
 
 @pytest.mark.parametrize(("network_mm", "volume_mm", "pixels"), [(2.0, 1.0, 16), (None, 1.0, 32), (None, 0.5, 32)])

@@ -215,6 +215,18 @@ def test_the_editors_tool_is_not_saved_with_the_scene(finished):
     assert not finished.ui.segmentEditorWidget.mrmlSegmentEditorNode().GetSaveWithScene()
 
 
+def test_a_result_that_comes_with_a_scene_is_edited_on_its_volume(finished, scene, tmp_path):
+    """While the scene is loaded, the editor refuses a source volume."""
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    finished.settle()
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    finished.settle()
+    editor, node = finished.ui.segmentEditorWidget, finished.panel.parameterNode
+    assert editor.segmentationNode() is node.resultSegmentation is not None
+    assert editor.sourceVolumeNode() is node.resultVolume is not None
+
+
 def test_the_editor_does_not_change_the_slice_views(opened):
     assert not opened.ui.segmentEditorWidget.autoShowSourceVolumeNode
 
