@@ -22,11 +22,13 @@ def effects(tmp_path_factory: pytest.TempPathFactory, scene: Any, monkeypatch: p
         yield module
 
 
-def test_the_module_registers_the_effect_when_slicer_has_started(effects):
+def test_the_module_registers_the_effect_when_slicer_has_started(effects, monkeypatch):
     from doubles.application import makeModuleParent
     from doubles.harness import MODULE_FILE
     from UDFASegmentation import UDFASegmentation
+    from UDFASegmentationLib import Startup
 
+    monkeypatch.setattr(Startup, "_told", False)
     UDFASegmentation(makeModuleParent(MODULE_FILE))
     assert effects.registered == []
     for slot in slicer.app.startupSlots:
