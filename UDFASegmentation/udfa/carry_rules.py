@@ -94,6 +94,37 @@ def carried_change(carried: Carried, piece: Piece, answer: Answer, wanted: Mask,
     return touching(solid, wanted)
 
 
+def spread_change(carried: Carried, piece: Piece, wanted: Mask, same: Mask, known: bool, aim: Aim) -> Mask:
+    """Return the pixels of the next slice that the shifted margin changes, connected with those of the slice before.
+
+    Args:
+        carried: The correction on the slice before.
+        piece: The next slice.
+        wanted: Pixels that should be as the click wants, by the shifted margin.
+        same: What `hint` returned.
+        known: The network had wanted the correction before the click. What is thinner than its own pixels is then an
+            outline that disagrees with it, not the error that was clicked; and nothing fades with the distance, so
+            that the image has to say where to stop.
+        aim: What the click wants.
+    """
+    wanted = wanted & _allowed(carried, piece, aim)
+    beside = dilated(carried.change, max(piece.spacing_mm), piece.spacing_mm)
+    if not known:
+        # A network that is unsure of a whole slice must not turn it over because of a border on the slice before.
+        return touching(wanted & dilated(carried.change, CARRY_MARGIN_MM, piece.spacing_mm), beside)
+    if same.any():
+        wanted &= dilated(same | _looks_like(piece, same), max(piece.spacing_mm), piece.spacing_mm)
+    change = touching((wanted & same) | (opened(wanted, thin_radius(piece)) & wanted), beside)
+    return change if change.any() and _same_tissue(carried, piece, change) else np.zeros_like(change)
+
+
+def _same_tissue(carried: Carried, piece: Piece, change: Mask) -> bool:
+    """Whether a change looks, on the whole, like the change on the slice before."""
+    before = carried.piece.intensity[carried.change]
+    tolerance = max(CARRY_TOLERANCE, 2 * float(before.std()))
+    return bool(abs(np.median(piece.intensity[change]) - np.median(before)) <= tolerance)
+
+
 def fallback_change(wanted: Mask, points: Sequence[Point], offset_mm: float, piece: Piece) -> Mask:
     """Return the pixels that change on a slice `offset_mm` away when the network did not follow the clicks.
 

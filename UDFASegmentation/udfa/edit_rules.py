@@ -114,15 +114,20 @@ def change_for_clicks(piece: Piece, answer: Answer, points: Sequence[Point], aim
     wanted = [point for point in points if allowed[point]]
     if not wanted:
         return np.zeros_like(allowed), False
-    distance = distance_mm(piece.labels.shape, wanted, piece.spacing_mm)
-    agreed = agreed_change(piece, answer, aim) & (distance <= aim.reach_mm)
-    solid = (agreed & (distance <= NEAR_MM)) | (opened(agreed, thin_radius(piece)) & agreed)
-    change = touching(solid, seeds_at(allowed.shape, wanted, ring=True))
+    change = connected_change(piece, agreed_change(piece, answer, aim), wanted, aim)
     followed = bool(any(change[point] for point in wanted))
     for point in wanted:
         if not change[point]:
             change |= like_tissue(piece, point, allowed)
     return change, followed
+
+
+def connected_change(piece: Piece, agreed: Mask, points: Sequence[Point], aim: Aim) -> Mask:
+    """Return the parts of an agreed change that touch a click; far from it, without what is thin."""
+    distance = distance_mm(piece.labels.shape, points, piece.spacing_mm)
+    agreed = agreed & (distance <= aim.reach_mm)
+    solid = (agreed & (distance <= NEAR_MM)) | (opened(agreed, thin_radius(piece)) & agreed)
+    return touching(solid, seeds_at(agreed.shape, points, ring=True))
 
 
 def thin_radius(piece: Piece) -> tuple[int, int]:

@@ -83,6 +83,7 @@ class CorrectionSession:
         self.options = options or SessionOptions()
         self.labelmap = np.array(labelmap, order="C")
         self.clicks: list[Click] = []
+        self._strengths: dict[Click, float] = {}
         self.locked: frozenset[int] = frozenset()
         self.audit = audit
         self._editable: Optional[NDArray[np.bool_]] = None
@@ -297,7 +298,10 @@ class CorrectionSession:
         for position in stroke([click.position for click in clicks]):
             z, row, column = self._to_canonical(position)
             points.setdefault(z, []).append((row, column))
-        earlier = [SliceClick(*self._to_canonical(c.position), c.value, c.positive) for c in self.clicks]
+        earlier = [
+            SliceClick(*self._to_canonical(c.position), c.value, c.positive, self._strengths.get(c, 0.0))
+            for c in self.clicks
+        ]
         standing = Standing(
             labels=self._labels,
             locked=self.locked,
@@ -306,7 +310,12 @@ class CorrectionSession:
             clicks=earlier,
         )
         aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
-        return SliceEditor(self.network, standing, aim).change(points, self.options.carry_slices)
+        editor = SliceEditor(self.network, standing, aim)
+        planes = editor.change(points, self.options.carry_slices)
+        for click in clicks:
+            place = self._to_canonical(click.position)
+            self._strengths[click] = editor.strengths.get(place, self._strengths.get(click, 0.0))
+        return planes
 
     def _changed_slices(self, box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[int, ...]:
         """Indices along the slice axis at which the contents of a box differ."""

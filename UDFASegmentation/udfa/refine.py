@@ -32,6 +32,7 @@ from udfa.volume_io import read_volume, written_aside
 if TYPE_CHECKING:
     from udfa.interaction import CorrectionSession, SessionOptions
 
+
 @dataclass(frozen=True)
 class ClickRequest:
     """One click as the user gives it.

@@ -18,11 +18,30 @@ from udfa.carry_rules import (
     limited_to,
     partners,
     slices_to_carry,
+    spread_change,
 )
-from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, Region, apply_change, change_for_clicks
-from udfa.masks import Point, bounding_box, pixels, seeds_at, touching
+from udfa.edit_rules import (
+    FALLBACK_RADIUS_MM,
+    Aim,
+    Answer,
+    Piece,
+    Region,
+    apply_change,
+    change_for_clicks,
+    changeable,
+    connected_change,
+)
+from udfa.margin_rules import Shift, Spread, joined_change
+from udfa.masks import Point, bounding_box, depth_mm, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
 from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
+
+SPREAD_MARGIN_PIXELS = 10
+"""How far a correction may grow from slice to slice where the margin spreads it, in pixels of the network."""
+
+THICK_PIXELS = 2
+"""A correction whose depth is less than so many pixels of the network is a border that moved. The network, shown only
+the labels of the slice before, does not tell whether it goes on."""
 
 REACH_FACTOR_NEW_LABEL = 2.0
 """How much farther a click reaches on a slice that does not have its label yet: there is no outline to correct."""
@@ -38,6 +57,7 @@ class SliceClick:
         column: Column, likewise.
         value: Label value.
         positive: Belongs to the label, or does not.
+        strength: By how much it shifted the margin of its label; 0 if it had no effect.
     """
 
     z: int
@@ -45,6 +65,7 @@ class SliceClick:
     column: int
     value: int
     positive: bool
+    strength: float = 0.0
 
     def on_plane(self) -> PlaneClick:
         """Return the click without its slice."""
@@ -92,6 +113,9 @@ class SliceEditor:
         network: Answers for the volume's slices.
         standing: What the clicks find.
         aim: What they want.
+
+    Attributes:
+        strengths: After `change`, by how much each clicked voxel (slice, row, column) shifted its label's margin.
     """
 
     def __init__(self, network: SliceNetwork, standing: Standing, aim: Aim) -> None:
@@ -102,6 +126,10 @@ class SliceEditor:
         self._spacing_mm = (spacing[1], spacing[2])
         self._slice_mm = spacing[0]
         self._plane_shape = standing.labels.shape[1:]
+        same = [c for z in {c.z for c in standing.clicks} for c in self._earlier(z) if c.value == aim.value]
+        shifts = [Shift(c.z, c.row, c.column, c.positive, c.strength) for c in same]
+        self._spread = Spread(aim, shifts, self._spacing_mm, network.detail_mm)
+        self.strengths = self._spread.strengths
 
     def change(self, points: Mapping[int, Sequence[Point]], carry_slices: int) -> Planes:
         """Return the slices that clicks change.
@@ -120,17 +148,22 @@ class SliceEditor:
             planes[z], state = found
             if z in ends:
                 carried[z] = (planes[z].region, state)
-        limits = {z: self._limit(state, carry_slices) for z, (_, state) in carried.items()}
-        walks = [
-            self._carry(planes, self._slices_from(start, step, limits[start]), points[start], *carried[start])
-            for start, step in ((ends[1], 1), (ends[0], -1))
-            if start in carried
-        ]
+        walks = []
+        for start, step in ((ends[1], 1), (ends[0], -1)):
+            if start in carried:
+                slices = self._slices_from(start, step, carry_slices)
+                region, state = carried[start]
+                ball = self._carry_ball(planes, slices, points[start], region, state)
+                walks.append(self._carry(planes, slices, region, state) if state.followed else ball)
         self._in_step(walks)
         return planes
 
-    def _limit(self, state: Carried, carry_slices: int) -> int:
-        return slices_to_carry(state.change, self._spacing_mm, self._slice_mm, carry_slices)
+    def _shown_limit(self, state: Carried, limit: int) -> int:
+        """To how many slices the network is asked to confirm a correction; to the others the margin spreads it."""
+        if self._spread.agreed:
+            return 0
+        thick = depth_mm(state.change, self._spacing_mm).max() >= THICK_PIXELS * self.network.detail_mm
+        return slices_to_carry(state.change, self._spacing_mm, self._slice_mm, limit) if thick else 0
 
     def _slices_from(self, start: int, step: int, limit: int) -> range:
         """The slices after `start` in one direction, the nearest first."""
@@ -152,49 +185,88 @@ class SliceEditor:
         region = self._region_around(points, aim.reach_mm)
         local = [_shifted(point, region, -1) for point in points]
         piece = self._piece(z, region, local)
-        earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
-        clicks = [PlaneClick(*point, aim.value, aim.positive) for point in points]
-        question = self._question(z, region, earlier, clicks, self._corrected_neighbour(z))
-        (answer,) = self.network.ask([question])
-        self._remind(answer, region, earlier)
-        change, followed = change_for_clicks(piece, answer, local, aim)
-        if not change.any():
+        open_points = [point for point in local if changeable(piece, aim)[point]]
+        if not open_points:
             return None
+        earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
+        (answer,) = self.network.ask([self._unprompted(z, region)])
+        self._remind(answer, region, earlier)
+        agreed, followed = self._spread.take(z, open_points, region, answer), True
+        wanted = self._spread.wanted(z, region, answer)
+        if agreed:
+            change = connected_change(piece, wanted & changeable(piece, aim), open_points, aim)
+        else:
+            plausible = self._spread.plausible(z, region, answer)
+            clicks = [PlaneClick(*point, aim.value, aim.positive) for point in points]
+            question = self._question(z, region, earlier, clicks, self._corrected_neighbour(z))
+            (answer,) = self.network.ask([question])
+            self._remind(answer, region, earlier)
+            shown, followed = change_for_clicks(piece, answer, local, aim)
+            wanted = wanted if followed else wanted & shown
+            change = joined_change(piece, wanted, shown & plausible, open_points, aim)
         labels = apply_change(piece, answer, change, aim)
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
 
-    def _carry(self, planes: Planes, slices: range, points: Sequence[Point], region: Region, state: Carried) -> Walk:
-        """Carry a correction from slice to slice in one direction, until image or network say no."""
-        step, start = slices.step, slices.start - slices.step
-        # What the image alone decides and the label wins, the network need not be asked about.
-        needed = state.followed or not self.aim.positive
+    def _carry(self, planes: Planes, slices: range, region: Region, state: Carried) -> Walk:
+        """Carry what the network followed from slice to slice in one direction, until image or network say no."""
+        shown_limit = self._shown_limit(state, len(slices))
         for i, z in enumerate(slices):
-            region, state = self._cut_anew(z - step, region, state, 1 if state.followed else len(slices))
-            piece = limited_to(self._untold(z, region), state.partners | {self.aim.value})
-            wanted = hint(state, piece, self.aim)
-            if not wanted.any():
+            shown, reached = i < shown_limit, self._spread.reaches(z)
+            if not (shown or reached):
                 return
-            answer = np.zeros((self.network.num_classes, *wanted.shape), dtype=np.float32)
-            if needed:
-                earlier = self._earlier(z)
-                neighbour = self._labels_with(planes, z - step)
-                answer = yield self._question(z, region, earlier, (), neighbour, slices[i + 1 :])
-                self._remind(answer, region, earlier)
-            if state.followed:
-                change = carried_change(state, piece, answer, wanted, self.aim)
-            else:
-                local = [_shifted(point, region, -1) for point in points]
-                change = fallback_change(wanted, local, abs(z - start) * self._slice_mm, piece)
+            region, state, piece = self._next(z, slices.step, region, state)
+            same = hint(state, piece, self.aim)
+            if not (reached or same.any()):
+                return
+            change = np.zeros_like(same)
+            if reached:
+                answer = yield self._unprompted(z, region, slices[i + 1 :])
+                self._remind(answer, region, self._earlier(z))
+                wanted = self._spread.wanted(z, region, answer)
+                change = spread_change(state, piece, wanted, same, self._spread.agreed, self.aim)
+            if shown and same.any():
+                neighbour = self._labels_with(planes, z - slices.step)
+                answer = yield self._question(z, region, self._earlier(z), (), neighbour, slices[i + 1 :])
+                self._remind(answer, region, self._earlier(z))
+                change |= carried_change(state, piece, answer, same, self.aim)
             if not change.any():
                 return
             planes[z] = PlaneChange(region, apply_change(piece, answer, change, self.aim))
             state = replace(state, change=change, piece=piece)
 
-    def _cut_anew(self, z: int, region: Region, state: Carried, steps: int) -> tuple[Region, Carried]:
-        """Cut out what a correction of slice z can reach within so many slices, instead of `region`."""
+    def _carry_ball(
+        self, planes: Planes, slices: range, points: Sequence[Point], region: Region, state: Carried
+    ) -> Walk:
+        """Carry what the network did not follow: a ball, cut out by image edges, where it was not sure of itself."""
+        start = slices.start - slices.step
+        for i, z in enumerate(slices):
+            if not self._spread.reaches(z):
+                return
+            region, state, piece = self._next(z, slices.step, region, state)
+            same = hint(state, piece, self.aim)
+            if not same.any():
+                return
+            answer = yield self._unprompted(z, region, slices[i + 1 :])
+            self._remind(answer, region, self._earlier(z))
+            local = [_shifted(point, region, -1) for point in points]
+            ball = fallback_change(same, local, abs(z - start) * self._slice_mm, piece)
+            change = ball & self._spread.plausible(z, region, answer)
+            if not change.any():
+                return
+            planes[z] = PlaneChange(region, apply_change(piece, answer, change, self.aim))
+            state = replace(state, change=change, piece=piece)
+
+    def _next(self, z: int, step: int, region: Region, state: Carried) -> tuple[Region, Carried, Piece]:
+        """Cut out what a correction of the slice before z can reach on z; describe both slices there."""
+        region, state = self._cut_anew(z - step, region, state)
+        return region, state, limited_to(self._untold(z, region), state.partners | {self.aim.value})
+
+    def _cut_anew(self, z: int, region: Region, state: Carried) -> tuple[Region, Carried]:
+        """Cut out what a correction of slice z can reach on the next slice, instead of `region`."""
         box = bounding_box(state.change) or (slice(0, 0), slice(0, 0))
-        reach = [pixels(CARRY_MARGIN_MM, spacing) * steps + 1 for spacing in self._spacing_mm]
+        reach_mm = max(CARRY_MARGIN_MM, SPREAD_MARGIN_PIXELS * self.network.detail_mm)
+        reach = [pixels(reach_mm, spacing) + 1 for spacing in self._spacing_mm]
         rows, columns = (
             slice(max(0, old.start + b.start - r), min(n, old.start + b.stop + r))
             for old, b, r, n in zip(region, box, reach, self._plane_shape)
@@ -267,6 +339,10 @@ class SliceEditor:
         prompts = [click.on_plane() for click in earlier] + list(clicks)
         seen = (CONTEXT_PIXELS, 0) if clicks else (self.network.carry_context, CARRY_VIEW_PIXELS)
         return Question(z, np.asarray(self.standing.labels[z]), prompts, region, neighbour, ahead, *seen)
+
+    def _unprompted(self, z: int, region: Region, ahead: Sequence[int] = ()) -> Question:
+        """A question about a part of a slice without any clicks: what is the automatic result?"""
+        return Question(z, np.asarray(self.standing.labels[z]), (), region, ahead=ahead, automatic=True)
 
     def _remind(self, answer: Answer, region: Region, earlier: Sequence[SliceClick]) -> None:
         """Put what the reader has said into an answer, whatever the network makes of it."""

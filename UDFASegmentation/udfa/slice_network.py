@@ -7,7 +7,8 @@ answer is brought back to the volume's own pixels only where it is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Optional
@@ -26,7 +27,7 @@ from udfa.inference import Segmenter
 from udfa.masks import pixels
 from udfa.networks.udfa import EncoderFeatures, joined
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid, tile_side
-from udfa.prompts import PlaneClick, PromptPart, sparse_prompt
+from udfa.prompts import PlaneClick, PromptPart, SparsePrompt, sparse_prompt
 from udfa.resampling import AxisResampling
 
 CONTEXT_PIXELS = 32
@@ -42,12 +43,14 @@ small correction the network confirmed it on fewer slices (a BTCV validation pat
 WINDOW_STEPS = 4
 """Windows of large slices start at multiples of this share of their side, so that nearby clicks share features."""
 
-
 JOIN_PIXELS = 10_000
 """Decoding takes as long as that of so many more pixels, however few there are; measured with `mini` on a CPU."""
 
 Window = tuple[int, int, int]
 """First row, first column and side of a tile, in network pixels."""
+
+AUTOMATIC_BYTES = 2**27
+"""Memory for automatic answers that are kept: 70 slices of 14 classes in tiles of 256 x 256 pixels."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Question:
         ahead: Slices that may be asked about next, the nearest first.
         context: How much around the region the decoder sees at least, in network pixels.
         view: Smallest side of what the decoder sees, in network pixels.
+        automatic: Ask for the automatic answer: clicks and neighbour are not shown, the decoder sees the whole window.
     """
 
     z: int
@@ -73,6 +77,7 @@ class Question:
     ahead: Sequence[int] = ()
     context: int = CONTEXT_PIXELS
     view: int = 0
+    automatic: bool = False
 
 
 class SliceNetwork:
@@ -94,6 +99,7 @@ class SliceNetwork:
         self.num_classes = segmenter.config.network.num_classes
         self.cache = FeatureCache(cache_bytes)
         self.encoded = 0
+        self._automatic: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._settings = segmenter.config.preprocessing
         self._grid = plane_grid(volume.array, volume.spacing_mm, self._settings)
         self._rule = intensity_rule(volume.array, self._settings)
@@ -133,12 +139,12 @@ class SliceNetwork:
         Returns:
             For each question (K, h, w) of its region. Outside the window around the region's centre: the labels as they
             stand; in the air that preprocessing crops: background. The encoder has seen the whole window, the decoder
-            the region and its context, or more.
+            the region and its context, or more; for automatic answers all of it.
         """
         windows = [self._window(question.region) for question in questions]
         self._encode_together(questions, windows)
         parts = [self._part(question, window) for question, window in zip(questions, windows)]
-        alike = _alike(parts, windows)
+        alike = _alike(parts, windows) if len({question.automatic for question in questions}) == 1 else None
         if alike is not None:
             return self._answers(questions, windows, alike)
         single = (self._answers([q], [w], [p]) for q, w, p in zip(questions, windows, parts))
@@ -168,24 +174,50 @@ class SliceNetwork:
                 for key, features in zip(batch, self._encoded(batch)):
                     self.cache.put(self._key(*key), features)
 
+    def forget(self) -> None:
+        """Drop the cached features and the automatic answers."""
+        self.cache.clear()
+        self._automatic.clear()
+
     def _answers(
         self, questions: Sequence[Question], windows: Sequence[Window], parts: Sequence[Region]
     ) -> list[NDArray[np.float32]]:
         """Decode parts of equal size as one batch."""
         areas = [self._area(window, part) for window, part in zip(windows, parts)]
-        shown = [self._shown(question, area) for question, area in zip(questions, areas)]
-        size = (_length(parts[0][0]), _length(parts[0][1]))
-        prompt = sparse_prompt(shown, self.num_classes, size)
-        keys = [(question.z, window) for question, window in zip(questions, windows)]
+        places = [(question.z, window) for question, window in zip(questions, windows)]
+        if questions[0].automatic:
+            decoded = self._automatic_answers(places, parts)
+        else:
+            shown = [self._shown(question, area) for question, area in zip(questions, areas)]
+            size = (_length(parts[0][0]), _length(parts[0][1]))
+            decoded = list(self._decoded(places, parts, sparse_prompt(shown, self.num_classes, size)))
+        return [self._at_region(q, d, area) for q, d, area in zip(questions, decoded, areas)]
+
+    def _automatic_answers(self, places: Sequence[tuple[int, Window]], parts: Sequence[Region]) -> list[Tensor]:
+        """Answers without clicks for whole windows, (K, S, S) each. They stay the same, so they are kept."""
+        kept, keys = self._automatic, [self._key(*place) for place in places]
+        missing = [i for i, key in enumerate(keys) if key not in kept]
+        answers: dict[Hashable, Tensor] = {key: kept.pop(key) for key in dict.fromkeys(keys) if key in kept}
+        if missing:
+            decoded = self._decoded([places[i] for i in missing], [parts[i] for i in missing], None)
+            # A fall-back to another device changes the keys; these answers are then found by the old ones only.
+            answers.update((keys[i], answer.half()) for i, answer in zip(missing, decoded))
+        kept.update(answers)
+        while len(kept) > len(answers) and sum(a.nbytes for a in kept.values()) > AUTOMATIC_BYTES:
+            kept.popitem(last=False)
+        return [answers[key].float() for key in keys]
+
+    def _decoded(
+        self, places: Sequence[tuple[int, Window]], parts: Sequence[Region], prompt: Optional[SparsePrompt]
+    ) -> Tensor:
+        """Decode parts of equal size of windows of slices. -> (n, K, h, w)"""
         while True:
             try:
-                features = joined([self._features(*key).cropped(*part) for key, part in zip(keys, parts)])
-                decoded = self.segmenter.decode(features, prompt).cpu()
-                break
+                features = joined([self._features(*place).cropped(*part) for place, part in zip(places, parts)])
+                return self.segmenter.decode(features, prompt).cpu()
             except (RuntimeError, MemoryError) as error:
-                self.cache.clear()
+                self.forget()
                 self.segmenter.lighten(error)
-        return [self._at_region(q, d, area) for q, d, area in zip(questions, decoded, areas)]
 
     def _area(self, window: Window, part: Region) -> Region:
         """Rows and columns of the network's grid that a part of a window covers; the rest of it is padding."""
@@ -252,7 +284,7 @@ class SliceNetwork:
         try:
             encoded = self._encoded(wanted)
         except (RuntimeError, MemoryError) as error:
-            self.cache.clear()
+            self.forget()
             self.segmenter.lighten(error)
             return
         # What is needed first is the newest entry: a tight cache drops the others.
@@ -262,6 +294,9 @@ class SliceNetwork:
     def _part(self, question: Question, window: Window) -> Region:
         """Rows and columns of a window to decode for a question: multiples of 32 that hold region and context."""
         *starts, side = window
+        if question.automatic:
+            # Normalisation averages over what the decoder sees: only the whole window gives the automatic result.
+            return slice(0, side), slice(0, side)
         crop, parts = self._grid.crop, []
         for piece, start, end, length, at in zip(
             question.region, crop[::2], crop[1::2], self._grid.network_shape, starts

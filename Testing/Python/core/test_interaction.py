@@ -120,6 +120,7 @@ def test_an_earlier_click_keeps_its_voxel_when_a_later_one_elsewhere_would_take_
     session = session_of(np.zeros((1, 48, 48)), np.zeros((1, 48, 48)), stubborn, with_carry(0))
     session.click((0, 24, 10), LIVER)
     session.segmenter.opinion = always(SPLEEN)  # type: ignore[attr-defined]
+    session.network.forget()
     session.click((0, 24, 38), SPLEEN)
     assert session.labelmap[0, 24, 10] == LIVER
     assert session.labelmap[0, 24, 13] == SPLEEN

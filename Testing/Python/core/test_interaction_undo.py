@@ -163,6 +163,7 @@ def test_once_clicked_it_is_protected_no_longer_until_undo() -> None:
     session.take_up(painted_block(session, SPLEEN))
     session.click((2, 8, 8), LIVER)
     session.segmenter.opinion = always(STOMACH)  # type: ignore[attr-defined]
+    session.network.forget()
     session.click((2, 20, 20), STOMACH)
     assert session.labelmap[2, 5, 5] == STOMACH
     session.undo()

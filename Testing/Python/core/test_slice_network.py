@@ -12,7 +12,8 @@ from fakes.clicks import LPS_AXES, FakeSegmenter, always, by_intensity, mini_seg
 from udfa.edit_rules import Region
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
-from udfa.preprocessing import resize_planes
+from udfa.networks.udfa import EncoderFeatures
+from udfa.preprocessing import network_slices, resize_planes
 from udfa.prompts import PlaneClick
 from udfa.resampling import resampling_weights
 from udfa.slice_network import Question, SliceNetwork
@@ -309,3 +310,46 @@ def test_carried_corrections_are_shown_with_32_mm_around_or_32_pixels_if_these_a
     segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=network_mm)
     network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, volume_mm, volume_mm))
     assert network.carry_context == pixels
+
+
+def counted(network: SliceNetwork, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count decoder passes: each adds the number of slices it decodes."""
+    passes: list[int] = []
+    decode = network.segmenter.decode
+
+    def counting(features: EncoderFeatures, prompt: object = None) -> torch.Tensor:
+        passes.append(len(features.image))
+        return decode(features, prompt)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(network.segmenter, "decode", counting)
+    return passes
+
+
+def automatic(z: int, *edges: tuple[int, int]) -> Question:
+    return Question(z, np.zeros((50, 60), np.uint8), (), region(*edges), automatic=True)
+
+
+def test_an_automatic_answer_is_worked_out_once_for_the_whole_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    hu = np.random.default_rng(0).integers(-100, 200, (3, 50, 60)).astype(np.int16)
+    segmenter = mini_segmenter(in_plane_spacing_mm=2.0)
+    network = SliceNetwork(segmenter, Volume(hu, (2.0, 2.0, 2.0), LPS_AXES), 10**9)
+    passes = counted(network, monkeypatch)
+    whole, other = network.ask([automatic(1, (0, 50), (0, 60)), automatic(2, (0, 50), (0, 60))])
+    (part,) = network.ask([automatic(1, (3, 20), (40, 60))])
+    assert passes == [2]
+    assert np.array_equal(part, whole[:, 3:20, 40:60])
+    assert not np.array_equal(whole, other)
+    image = network_slices(hu, 1, 2, network._grid, network._rule, 3)
+    with torch.inference_mode():
+        expected = segmenter.tiled_probabilities(image)[0].numpy()
+    assert np.allclose(whole, expected, atol=1e-3)
+
+
+def test_automatic_answers_beyond_their_memory_are_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hu = np.random.default_rng(0).integers(-100, 200, (3, 50, 60)).astype(np.int16)
+    network = SliceNetwork(mini_segmenter(in_plane_spacing_mm=2.0), Volume(hu, (2.0, 2.0, 2.0), LPS_AXES), 10**9)
+    passes = counted(network, monkeypatch)
+    monkeypatch.setattr("udfa.slice_network.AUTOMATIC_BYTES", 1)
+    for z in (0, 0, 1, 0):
+        network.ask([automatic(z, (0, 50), (0, 60))])
+    assert passes == [1, 1, 1]
