@@ -1,26 +1,31 @@
-"""Cache of encoder features per slice, so that a click costs one decoder pass."""
+"""Caches with a byte budget; that of encoder features per slice makes a click cost one decoder pass."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Generic, Optional, TypeVar
 
 import torch
 
 from udfa.networks.udfa import EncoderFeatures
 
+T = TypeVar("T")
 
-class FeatureCache:
-    """Least-recently-used cache of encoder features with a byte budget.
+
+class ByteCache(Generic[T]):
+    """Least-recently-used cache with a byte budget.
 
     Args:
-        budget_bytes: Upper bound of the cached tensors' bytes. At least the newest entry is always kept.
+        budget_bytes: Upper bound of the entries' bytes. At least the newest entry is always kept.
+        size_of: Bytes of an entry.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, size_of: Callable[[T], int]) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
-        self._entries: OrderedDict[Hashable, EncoderFeatures] = OrderedDict()
+        self._size_of = size_of
+        self._entries: OrderedDict[Hashable, T] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -28,24 +33,30 @@ class FeatureCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
 
-    def get(self, key: Hashable, compute: Callable[[], EncoderFeatures]) -> EncoderFeatures:
-        """Return the features of a slice (or tile), computing them when they are not cached."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-            return self._entries[key]
-        features = compute()
-        self.put(key, features)
-        return features
+    def find(self, key: Hashable) -> Optional[T]:
+        """Return an entry, which counts as used; None when it is not cached."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
 
-    def put(self, key: Hashable, features: EncoderFeatures) -> None:
-        """Keep the features of a slice (or tile), and drop the least recently used ones beyond the budget."""
+    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return an entry, computing it when it is not cached."""
+        entry = self.find(key)
+        if entry is None:
+            entry = compute()
+            self.put(key, entry)
+        return entry
+
+    def put(self, key: Hashable, entry: T) -> None:
+        """Keep an entry, and drop the least recently used ones beyond the budget."""
         if key in self._entries:
-            self.used_bytes -= features_bytes(self._entries.pop(key))
-        self._entries[key] = features
-        self.used_bytes += features_bytes(features)
+            self.used_bytes -= self._size_of(self._entries.pop(key))
+        self._entries[key] = entry
+        self.used_bytes += self._size_of(entry)
         while self.used_bytes > self.budget_bytes and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
-            self.used_bytes -= features_bytes(oldest)
+            self.used_bytes -= self._size_of(oldest)
 
     def has_room(self, entries: int) -> bool:
         """Whether so many entries more, as large as those here, fit without dropping any."""
@@ -55,6 +66,17 @@ class FeatureCache:
         """Drop everything."""
         self._entries.clear()
         self.used_bytes = 0
+
+
+class FeatureCache(ByteCache[EncoderFeatures]):
+    """Cache of the encoder features of slices (or tiles). See ByteCache.
+
+    Args:
+        budget_bytes: Upper bound of the cached tensors' bytes.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        super().__init__(budget_bytes, features_bytes)
 
 
 def features_bytes(features: EncoderFeatures) -> int:

@@ -7,8 +7,7 @@ answer is brought back to the volume's own pixels only where it is asked for.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Optional
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from udfa.config import SIZE_MULTIPLE
 from udfa.edit_rules import Region
-from udfa.features import FeatureCache
+from udfa.features import ByteCache, FeatureCache
 from udfa.geometry import Volume
 from udfa.inference import Segmenter
 from udfa.masks import pixels
@@ -99,7 +98,7 @@ class SliceNetwork:
         self.num_classes = segmenter.config.network.num_classes
         self.cache = FeatureCache(cache_bytes)
         self.encoded = 0
-        self._automatic: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._automatic: ByteCache[Tensor] = ByteCache(AUTOMATIC_BYTES, lambda answer: answer.nbytes)
         self._settings = segmenter.config.preprocessing
         self._grid = plane_grid(volume.array, volume.spacing_mm, self._settings)
         self._rule = intensity_rule(volume.array, self._settings)
@@ -142,7 +141,7 @@ class SliceNetwork:
             the region and its context, or more; for automatic answers all of it.
         """
         windows = [self._window(question.region) for question in questions]
-        self._encode_together(questions, windows)
+        self._encode_together([(q, w) for q, w in zip(questions, windows) if not self._is_kept(q, w)])
         parts = [self._part(question, window) for question, window in zip(questions, windows)]
         alike = _alike(parts, windows) if len({question.automatic for question in questions}) == 1 else None
         if alike is not None:
@@ -152,8 +151,7 @@ class SliceNetwork:
 
     def prepare(self, z: int, pixel: tuple[int, int]) -> None:
         """Compute and cache the encoder features that a click at a pixel of a slice will need."""
-        region = (slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1))
-        self._features(z, self._window(region))
+        self._features(z, self._window_at(pixel))
 
     def prepare_ahead(self, slices: Iterable[int], pixel: tuple[int, int], stopped: Callable[[], bool]) -> None:
         """Compute and cache features in idle moments, as far as the cache has room.
@@ -163,7 +161,7 @@ class SliceNetwork:
             pixel: Where clicks are expected.
             stopped: Asked before each batch; True ends the work.
         """
-        window = self._window((slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1)))
+        window = self._window_at(pixel)
         missing = [(z, window) for z in slices if self._key(z, window) not in self.cache]
         while missing and not stopped():
             with self.segmenter.lock:
@@ -195,17 +193,13 @@ class SliceNetwork:
 
     def _automatic_answers(self, places: Sequence[tuple[int, Window]], parts: Sequence[Region]) -> list[Tensor]:
         """Answers without clicks for whole windows, (K, S, S) each. They stay the same, so they are kept."""
-        kept, keys = self._automatic, [self._key(*place) for place in places]
-        missing = [i for i, key in enumerate(keys) if key not in kept]
-        answers: dict[Hashable, Tensor] = {key: kept.pop(key) for key in dict.fromkeys(keys) if key in kept}
-        if missing:
-            decoded = self._decoded([places[i] for i in missing], [parts[i] for i in missing], None)
-            # A fall-back to another device changes the keys; these answers are then found by the old ones only.
-            answers.update((keys[i], answer.half()) for i, answer in zip(missing, decoded))
-        kept.update(answers)
-        while len(kept) > len(answers) and sum(a.nbytes for a in kept.values()) > AUTOMATIC_BYTES:
-            kept.popitem(last=False)
-        return [answers[key].float() for key in keys]
+        kept = [self._automatic.find(self._key(*place)) for place in places]
+        missing = [i for i, answer in enumerate(kept) if answer is None]
+        decoded = self._decoded([places[i] for i in missing], [parts[i] for i in missing], None) if missing else ()
+        fresh = {i: answer.half() for i, answer in zip(missing, decoded)}
+        for i, answer in fresh.items():
+            self._automatic.put(self._key(*places[i]), answer)
+        return [(fresh[i] if answer is None else answer).float() for i, answer in enumerate(kept)]
 
     def _decoded(
         self, places: Sequence[tuple[int, Window]], parts: Sequence[Region], prompt: Optional[SparsePrompt]
@@ -242,6 +236,14 @@ class SliceNetwork:
         x = self._columns.to_network(click.column) - area[1].start
         return PlaneClick(y, x, click.value, click.positive)
 
+    def _window_at(self, pixel: tuple[int, int]) -> Window:
+        """The tile around a pixel."""
+        return self._window((slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1)))
+
+    def _is_kept(self, question: Question, window: Window) -> bool:
+        """Whether a question needs neither encoder nor decoder."""
+        return question.automatic and self._key(question.z, window) in self._automatic
+
     def _window(self, region: Region) -> Window:
         """First row, first column and side, in network pixels, of the tile around a region's centre."""
         shape, crop = self._grid.network_shape, self._grid.crop
@@ -273,9 +275,9 @@ class SliceNetwork:
         self.encoded += len(tiles)
         return self.segmenter.encode(torch.cat(tiles)).split()
 
-    def _encode_together(self, questions: Sequence[Question], windows: Sequence[Window]) -> None:
+    def _encode_together(self, asked: Sequence[tuple[Question, Window]]) -> None:
         """Encode what is missing as one batch, filled up with what may be asked next: a batch is quicker."""
-        missing = [(q, w) for q, w in zip(questions, windows) if self._key(q.z, w) not in self.cache]
+        missing = [(q, w) for q, w in asked if self._key(q.z, w) not in self.cache]
         coming = ([(z, w) for z in q.ahead if self._key(z, w) not in self.cache] for q, w in missing)
         in_turn = [pair for pairs in zip_longest(*coming) for pair in pairs if pair is not None]
         wanted = [*((q.z, w) for q, w in missing), *in_turn][: self.segmenter.plan.batch_size]

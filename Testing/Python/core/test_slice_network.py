@@ -347,9 +347,9 @@ def test_an_automatic_answer_is_worked_out_once_for_the_whole_window(monkeypatch
 
 def test_automatic_answers_beyond_their_memory_are_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     hu = np.random.default_rng(0).integers(-100, 200, (3, 50, 60)).astype(np.int16)
+    monkeypatch.setattr("udfa.slice_network.AUTOMATIC_BYTES", 1)
     network = SliceNetwork(mini_segmenter(in_plane_spacing_mm=2.0), Volume(hu, (2.0, 2.0, 2.0), LPS_AXES), 10**9)
     passes = counted(network, monkeypatch)
-    monkeypatch.setattr("udfa.slice_network.AUTOMATIC_BYTES", 1)
     for z in (0, 0, 1, 0):
         network.ask([automatic(z, (0, 50), (0, 60))])
     assert passes == [1, 1, 1]

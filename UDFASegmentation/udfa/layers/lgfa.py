@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from udfa.layers.conv import GROUP_SIZE
+from udfa.layers.conv import make_norm
 
 
 class CrossAttention(nn.Module):
@@ -81,7 +81,7 @@ class GlobalToLocal(nn.Module):
         super().__init__()
         c8, c16, c32 = map_channels
         self.token_norm = nn.LayerNorm(token_dim)
-        self.query_norm = nn.GroupNorm(max(1, c16 // GROUP_SIZE), c16)
+        self.query_norm = make_norm("group", c16)
         self.attention = CrossAttention(c16, token_dim, width, heads)
         self.local = nn.Linear(token_dim, c16)
         self.gate8 = nn.Linear(token_dim, c8)
