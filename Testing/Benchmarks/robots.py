@@ -54,13 +54,17 @@ def next_click(
 ) -> Optional[RobotClick]:
     """Return a click into the largest connected error in 3D, at its place of greatest depth; None without an error.
 
+    The depth is measured within slices, for that is where a reader sees the middle of an error. Across them it would be
+    a matter of how thick the slices are: of an error on one slice every pixel would be equally deep. Of several places
+    of the same depth the one in their middle is taken.
+
     Args:
         current: (D, H, W) mask of the label as it stands.
         reference: (D, H, W) mask as it should be.
         spacing_mm: Voxel size.
         robot: How it clicks.
         random: Source of randomness.
-        slice_axis: Axis across which the slices are stacked; jitter stays within a slice.
+        slice_axis: Axis across which the slices are stacked; depth and jitter stay within a slice.
     """
     wrong = current != reference
     box = bounding_box(wrong.view(np.uint8), 1)
@@ -69,8 +73,12 @@ def next_click(
     numbered, count = ndimage.label(wrong[box])
     sizes = np.bincount(numbered.ravel())
     error = numbered == 1 + int(np.argmax(sizes[1:])) if count > 1 else wrong[box]
-    depth = ndimage.distance_transform_edt(np.pad(error, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    place = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+    slices = np.moveaxis(error, slice_axis, 0)
+    pixel_mm = np.delete(spacing_mm, slice_axis)
+    deep = [ndimage.distance_transform_edt(np.pad(one, 1), sampling=pixel_mm)[1:-1, 1:-1] for one in slices]
+    depth = np.moveaxis(np.stack(deep), 0, slice_axis)
+    deepest = np.argwhere(depth == depth.max())
+    place = deepest[((deepest - deepest.mean(axis=0)) ** 2).sum(axis=1).argmin()]
     place = _jittered(place, error, spacing_mm, robot, random, slice_axis)
     d, h, w = (int(p) + piece.start for p, piece in zip(place, box))
     truth = bool(reference[d, h, w])

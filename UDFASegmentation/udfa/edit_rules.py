@@ -6,6 +6,7 @@ is fixed: locked labels, voxels outside the editor's mask, voxels painted by han
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from udfa.masks import (
     Mask,
     Point,
     SpacingMm,
+    depth_mm,
     distance_mm,
     opened,
     part_with,
@@ -39,6 +41,15 @@ FALLBACK_TOLERANCE = 0.3
 
 NEAR_MM = 10.0
 """Nearer to a click than this, the finest differences count; farther away, thin ones do not."""
+
+MIDDLE_DEPTH = 0.8
+"""A click at least so deep in a part, compared with its deepest place, lies in its middle."""
+
+MIDDLE_SHARE = 0.3
+"""Share of a part that the disc around its middle must fill: it is one blob, not a wall, a ring, or several things."""
+
+MIDDLE_GIVEN_UP = 0.2
+"""Share of the part that must be given up anyway: who clicks on a vessel inside the liver means the vessel."""
 
 SPECK_MM2 = 30.0
 """A removed part smaller than this goes to a neighbour only where it touches that neighbour."""
@@ -128,6 +139,34 @@ def connected_change(piece: Piece, agreed: Mask, points: Sequence[Point], aim: A
     agreed = agreed & (distance <= aim.reach_mm)
     solid = (agreed & (distance <= NEAR_MM)) | (opened(agreed, thin_radius(piece)) & agreed)
     return touching(solid, seeds_at(agreed.shape, points, ring=True))
+
+
+def whole_part(piece: Piece, change: Mask, point: Point, aim: Aim) -> Mask:
+    """Return all of the label's part on the slice around a negative click, if the click seems to mean all of it.
+
+    A reader clicks in the middle of what is wrong. If that is the middle of a whole part, of which a good deal is given
+    up already, then the part is what is wrong. Of 74 clicks by a simulated reader for which this held and something was
+    left (ACDC and BTCV validation patients), none was meant for less than most of what was left.
+
+    Args:
+        piece: The slice as it stands.
+        change: What the click changes so far.
+        point: The clicked pixel.
+        aim: What the click wants: less of a label.
+
+    Returns:
+        The pixels of the part that may change; empty if the click means less than all of it.
+    """
+    nothing = np.zeros_like(change)
+    part = touching(piece.labels == aim.value, seeds_at(change.shape, [point]))
+    if not part.any() or (part & change).sum() < MIDDLE_GIVEN_UP * part.sum():
+        return nothing
+    depth = depth_mm(part, piece.spacing_mm)
+    disc = math.pi * depth[point] ** 2 / (piece.spacing_mm[0] * piece.spacing_mm[1])
+    if depth[point] < MIDDLE_DEPTH * depth.max() or disc < MIDDLE_SHARE * part.sum():
+        return nothing
+    whole = touching(part & ~piece.fixed, seeds_at(change.shape, [point]))
+    return whole & (distance_mm(change.shape, [point], piece.spacing_mm) <= aim.reach_mm)
 
 
 def thin_radius(piece: Piece) -> tuple[int, int]:

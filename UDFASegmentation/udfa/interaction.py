@@ -22,8 +22,9 @@ from udfa.errors import InvalidInputError
 from udfa.geometry import Volume, canonical_orientation, reorient
 from udfa.history import Box, Click, Edit, EditKind, History, delta, empty_edit
 from udfa.inference import Segmenter
-from udfa.slice_editor import Planes, SliceClick, SliceEditor, Standing
+from udfa.slice_editor import Planes, SliceEditor
 from udfa.slice_network import SliceNetwork
+from udfa.standing import PlaneMask, SliceClick, Standing
 
 Position = tuple[int, int, int]
 """Voxel index (D, H, W) on the volume's own grid."""
@@ -47,6 +48,14 @@ class SessionOptions:
             raise InvalidInputError(
                 f"carry_slices and cache_bytes must be at least 0, reach_mm above 0, undo_depth at least 1: {self}."
             )
+
+
+@dataclass(frozen=True)
+class ClickEffect:
+    """What a click did on its slice: see `udfa.standing.SliceClick`."""
+
+    strength: float = 0.0
+    made: Optional[PlaneMask] = None
 
 
 class CorrectionSession:
@@ -83,7 +92,7 @@ class CorrectionSession:
         self.options = options or SessionOptions()
         self.labelmap = np.array(labelmap, order="C")
         self.clicks: list[Click] = []
-        self._strengths: dict[Click, float] = {}
+        self._effects: dict[Click, ClickEffect] = {}
         self.locked: frozenset[int] = frozenset()
         self.audit = audit
         self._editable: Optional[NDArray[np.bool_]] = None
@@ -299,8 +308,9 @@ class CorrectionSession:
             z, row, column = self._to_canonical(position)
             points.setdefault(z, []).append((row, column))
         earlier = [
-            SliceClick(*self._to_canonical(c.position), c.value, c.positive, self._strengths.get(c, 0.0))
+            SliceClick(*self._to_canonical(c.position), c.value, c.positive, effect.strength, effect.made)
             for c in self.clicks
+            for effect in (self._effects.get(c, ClickEffect()),)
         ]
         standing = Standing(
             labels=self._labels,
@@ -308,13 +318,16 @@ class CorrectionSession:
             editable=self._canonical_mask(self._editable),
             painted=self._canonical_mask(self._painted),
             clicks=earlier,
+            spacing_mm=self.network.volume.spacing_mm[1:],
+            detail_mm=self.network.detail_mm,
         )
         aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
         editor = SliceEditor(self.network, standing, aim)
         planes = editor.change(points, self.options.carry_slices)
         for click in clicks:
             place = self._to_canonical(click.position)
-            self._strengths[click] = editor.strengths.get(place, self._strengths.get(click, 0.0))
+            if place in editor.strengths:
+                self._effects[click] = ClickEffect(editor.strengths[place], editor.made.get(place[0]))
         return planes
 
     def _changed_slices(self, box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[int, ...]:

@@ -14,13 +14,14 @@ the ACDC validation patients and left as they were for all else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udfa.edit_rules import Aim, Answer, Piece, Region, changeable
 from udfa.masks import Mask, Point, SpacingMm, distance_mm, seeds_at, touching
+from udfa.standing import SliceClick
 
 SPREAD_PIXELS = 14.0
 """Standard deviation of the spread within a slice, in pixels of the network."""
@@ -44,25 +45,6 @@ more than the shift that arrives there."""
 SMALLEST_PROBABILITY = 1e-6
 
 
-@dataclass(frozen=True)
-class Shift:
-    """What a click says of the margin of its label.
-
-    Attributes:
-        z: Slice.
-        row: Row in pixels of the volume.
-        column: Column, likewise.
-        positive: The label wins there, or loses.
-        strength: Shift at the clicked voxel, in logits.
-    """
-
-    z: int
-    row: int
-    column: int
-    positive: bool
-    strength: float
-
-
 def margin(answer: Answer, value: int) -> NDArray[np.float32]:
     """By how much a class wins (above 0) or loses against the likeliest other one, in logits. (K, H, W) -> (H, W)."""
     others = np.delete(answer, value, axis=0).max(axis=0)
@@ -75,7 +57,7 @@ class Spread:
 
     Args:
         aim: What the new clicks want.
-        earlier: Shifts of earlier clicks for the same label.
+        earlier: Earlier clicks for the same label.
         spacing_mm: Pixel size.
         detail_mm: Size of the network's pixel.
 
@@ -84,13 +66,13 @@ class Spread:
         agreed: Whether the network, as shifted before, agreed with every new click.
     """
 
-    def __init__(self, aim: Aim, earlier: Iterable[Shift], spacing_mm: SpacingMm, detail_mm: float) -> None:
+    def __init__(self, aim: Aim, earlier: Iterable[SliceClick], spacing_mm: SpacingMm, detail_mm: float) -> None:
         self.strengths: dict[tuple[int, int, int], float] = {}
         self.agreed = True
         self._aim = aim
         self._earlier = [shift for shift in earlier if shift.strength > 0]
-        self._new: list[Shift] = []
-        self._needed: list[Shift] = []
+        self._new: list[SliceClick] = []
+        self._needed: list[SliceClick] = []
         self._spacing_mm = spacing_mm
         self._sigma_mm = SPREAD_PIXELS * detail_mm
 
@@ -111,8 +93,9 @@ class Spread:
             needed = max(0.0, -float(before[point]))
             row, column = point[0] + region[0].start, point[1] + region[1].start
             strength = min(needed, STRONGEST) + EXCESS
-            self._new.append(Shift(z, row, column, self._aim.positive, strength))
-            self._needed.append(Shift(z, row, column, self._aim.positive, needed + EXCESS))
+            click = SliceClick(z, row, column, self._aim.value, self._aim.positive, strength)
+            self._new.append(click)
+            self._needed.append(replace(click, strength=needed + EXCESS))
             self.strengths[(z, row, column)] = strength
         agreed = all(with_earlier[point] > 0 for point in points)
         self.agreed &= agreed
@@ -131,11 +114,11 @@ class Spread:
         return self._shifted(self._needed, z, region, answer) > -AGREEMENT
 
     def _near(self, z: int, region: Region, answer: Answer) -> Mask:
-        whole = [Shift(s.z, s.row, s.column, s.positive, 1.0) for s in self._new]
+        whole = [replace(click, strength=1.0) for click in self._new]
         near = self._field(whole, self._aim.positive, z, region) > FAINTEST
         return near & (self._shifted(self._new, z, region, answer) > 0)
 
-    def _shifted(self, new: Sequence[Shift], z: int, region: Region, answer: Answer) -> NDArray[np.float32]:
+    def _shifted(self, new: Sequence[SliceClick], z: int, region: Region, answer: Answer) -> NDArray[np.float32]:
         """Margin in the sense of the clicks, with all shifts."""
         sign = 1 if self._aim.positive else -1
         shifts = [*self._earlier, *new]
@@ -143,7 +126,7 @@ class Spread:
         against = self._field(shifts, not self._aim.positive, z, region)
         return sign * margin(answer, self._aim.value) + helping - against
 
-    def _field(self, shifts: Sequence[Shift], positive: bool, z: int, region: Region) -> NDArray[np.float32]:
+    def _field(self, shifts: Sequence[SliceClick], positive: bool, z: int, region: Region) -> NDArray[np.float32]:
         """The strongest of the shifts of one sign that arrives at each pixel of a region."""
         rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in region)
         field = np.zeros((len(rows), len(columns)), dtype=np.float32)
@@ -156,7 +139,7 @@ class Spread:
         return field
 
 
-def _across(shift: Shift, z: int) -> float:
+def _across(shift: SliceClick, z: int) -> float:
     """Share of a shift that arrives at a slice."""
     return float(np.exp(-0.5 * ((z - shift.z) / SPREAD_SLICES) ** 2))
 

@@ -21,7 +21,6 @@ from udfa.carry_rules import (
     spread_change,
 )
 from udfa.edit_rules import (
-    FALLBACK_RADIUS_MM,
     Aim,
     Answer,
     Piece,
@@ -30,11 +29,13 @@ from udfa.edit_rules import (
     change_for_clicks,
     changeable,
     connected_change,
+    whole_part,
 )
-from udfa.margin_rules import Shift, Spread, joined_change
-from udfa.masks import Point, bounding_box, depth_mm, pixels, seeds_at, touching
+from udfa.margin_rules import Spread, joined_change
+from udfa.masks import Point, bounding_box, depth_mm, pixels
 from udfa.prompts import PlaneClick
 from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
+from udfa.standing import PlaneMask, SliceClick, Standing, in_region
 
 SPREAD_MARGIN_PIXELS = 10
 """How far a correction may grow from slice to slice where the margin spreads it, in pixels of the network."""
@@ -45,50 +46,6 @@ the labels of the slice before, does not tell whether it goes on."""
 
 REACH_FACTOR_NEW_LABEL = 2.0
 """How much farther a click reaches on a slice that does not have its label yet: there is no outline to correct."""
-
-
-@dataclass(frozen=True)
-class SliceClick:
-    """A click on a canonical slice.
-
-    Attributes:
-        z: Slice.
-        row: Row in pixels of the volume.
-        column: Column, likewise.
-        value: Label value.
-        positive: Belongs to the label, or does not.
-        strength: By how much it shifted the margin of its label; 0 if it had no effect.
-    """
-
-    z: int
-    row: int
-    column: int
-    value: int
-    positive: bool
-    strength: float = 0.0
-
-    def on_plane(self) -> PlaneClick:
-        """Return the click without its slice."""
-        return PlaneClick(self.row, self.column, self.value, self.positive)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a click finds. All arrays are in canonical orientation.
-
-    Attributes:
-        labels: (D, H, W) labels.
-        locked: Values that must neither lose nor gain voxels.
-        editable: (D, H, W) voxels that may change; None for all.
-        painted: (D, H, W) voxels painted by hand; None for none.
-        clicks: Earlier clicks.
-    """
-
-    labels: NDArray[np.uint8]
-    locked: frozenset[int]
-    editable: Optional[NDArray[np.bool_]]
-    painted: Optional[NDArray[np.bool_]]
-    clicks: Sequence[SliceClick]
 
 
 @dataclass(frozen=True)
@@ -116,6 +73,7 @@ class SliceEditor:
 
     Attributes:
         strengths: After `change`, by how much each clicked voxel (slice, row, column) shifted its label's margin.
+        made: After `change`, what changed on each clicked slice.
     """
 
     def __init__(self, network: SliceNetwork, standing: Standing, aim: Aim) -> None:
@@ -126,10 +84,10 @@ class SliceEditor:
         self._spacing_mm = (spacing[1], spacing[2])
         self._slice_mm = spacing[0]
         self._plane_shape = standing.labels.shape[1:]
-        same = [c for z in {c.z for c in standing.clicks} for c in self._earlier(z) if c.value == aim.value]
-        shifts = [Shift(c.z, c.row, c.column, c.positive, c.strength) for c in same]
-        self._spread = Spread(aim, shifts, self._spacing_mm, network.detail_mm)
+        same = [c for z in {c.z for c in standing.clicks} for c in standing.earlier(z) if c.value == aim.value]
+        self._spread = Spread(aim, same, self._spacing_mm, network.detail_mm)
         self.strengths = self._spread.strengths
+        self.made: dict[int, PlaneMask] = {}
 
     def change(self, points: Mapping[int, Sequence[Point]], carry_slices: int) -> Planes:
         """Return the slices that clicks change.
@@ -146,6 +104,7 @@ class SliceEditor:
             if found is None:
                 continue
             planes[z], state = found
+            self.made[z] = PlaneMask(planes[z].region, state.change)
             if z in ends:
                 carried[z] = (planes[z].region, state)
         walks = []
@@ -183,12 +142,12 @@ class SliceEditor:
         if aim.positive and not (self.standing.labels[z] == aim.value).any():
             aim = replace(aim, reach_mm=aim.reach_mm * REACH_FACTOR_NEW_LABEL)
         region = self._region_around(points, aim.reach_mm)
-        local = [_shifted(point, region, -1) for point in points]
-        piece = self._piece(z, region, local)
+        local = [in_region(point, region) for point in points]
+        piece = self._piece(z, region, points)
         open_points = [point for point in local if changeable(piece, aim)[point]]
         if not open_points:
             return None
-        earlier = [click for click in self._earlier(z) if not self._gives_way(click, points)]
+        earlier = self.standing.still_said(z, aim, points)
         (answer,) = self.network.ask([self._unprompted(z, region)])
         self._remind(answer, region, earlier)
         agreed, followed = self._spread.take(z, open_points, region, answer), True
@@ -204,6 +163,8 @@ class SliceEditor:
             shown, followed = change_for_clicks(piece, answer, local, aim)
             wanted = wanted if followed else wanted & shown
             change = joined_change(piece, wanted, shown & plausible, open_points, aim)
+        if followed and not aim.positive and len(local) == 1:
+            change |= whole_part(piece, change, local[0], aim)
         labels = apply_change(piece, answer, change, aim)
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
@@ -222,13 +183,13 @@ class SliceEditor:
             change = np.zeros_like(same)
             if reached:
                 answer = yield self._unprompted(z, region, slices[i + 1 :])
-                self._remind(answer, region, self._earlier(z))
+                self._remind(answer, region, self.standing.earlier(z))
                 wanted = self._spread.wanted(z, region, answer)
                 change = spread_change(state, piece, wanted, same, self._spread.agreed, self.aim)
             if shown and same.any():
                 neighbour = self._labels_with(planes, z - slices.step)
-                answer = yield self._question(z, region, self._earlier(z), (), neighbour, slices[i + 1 :])
-                self._remind(answer, region, self._earlier(z))
+                answer = yield self._question(z, region, self.standing.earlier(z), (), neighbour, slices[i + 1 :])
+                self._remind(answer, region, self.standing.earlier(z))
                 change |= carried_change(state, piece, answer, same, self.aim)
             if not change.any():
                 return
@@ -248,8 +209,8 @@ class SliceEditor:
             if not same.any():
                 return
             answer = yield self._unprompted(z, region, slices[i + 1 :])
-            self._remind(answer, region, self._earlier(z))
-            local = [_shifted(point, region, -1) for point in points]
+            self._remind(answer, region, self.standing.earlier(z))
+            local = [in_region(point, region) for point in points]
             ball = fallback_change(same, local, abs(z - start) * self._slice_mm, piece)
             change = ball & self._spread.plausible(z, region, answer)
             if not change.any():
@@ -287,18 +248,12 @@ class SliceEditor:
         return ranges[0], ranges[1]
 
     def _piece(self, z: int, region: Region, points: Sequence[Point]) -> Piece:
-        """Describe a part of a slice; `points` (pixels of the part) are clicked."""
+        """Describe a part of a slice on which `points` are clicked."""
         standing = self.standing
         labels = np.ascontiguousarray(standing.labels[z][region])
         known = np.arange(256) < self.network.num_classes
         known[[value for value in standing.locked if value < len(known)]] = False
-        fixed = ~known[labels]
-        if standing.editable is not None:
-            fixed |= ~standing.editable[z][region]
-        if standing.painted is not None:
-            painted = np.ascontiguousarray(standing.painted[z][region])
-            # Who clicks on what was painted means what was painted.
-            fixed |= painted & ~touching(painted, seeds_at(painted.shape, points))
+        fixed = ~known[labels] | standing.may_not_change(z, region, self.aim, points)
         givable = np.ones(self.network.num_classes, dtype=bool)
         givable[[value for value in standing.locked if value < len(givable)]] = False
         intensity = self.network.intensity(z, region)
@@ -308,9 +263,9 @@ class SliceEditor:
         """Describe a part of a slice that was not clicked now: what earlier clicks said there stays."""
         piece = self._piece(z, region, ())
         fixed = piece.fixed.copy()
-        for click in self._earlier(z):
-            row, column = _shifted((click.row, click.column), region, -1)
-            if self._contradicts(click) and 0 <= row < fixed.shape[0] and 0 <= column < fixed.shape[1]:
+        for click in self.standing.earlier(z):
+            row, column = in_region((click.row, click.column), region)
+            if click.contradicts(self.aim) and 0 <= row < fixed.shape[0] and 0 <= column < fixed.shape[1]:
                 fixed[row, column] = True
         return replace(piece, fixed=fixed)
 
@@ -347,30 +302,10 @@ class SliceEditor:
     def _remind(self, answer: Answer, region: Region, earlier: Sequence[SliceClick]) -> None:
         """Put what the reader has said into an answer, whatever the network makes of it."""
         for click in earlier:
-            row, column = _shifted((click.row, click.column), region, -1)
+            row, column = in_region((click.row, click.column), region)
             if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:
                 answer[:, row, column] *= not click.positive
                 answer[click.value, row, column] = float(click.positive)
-
-    def _earlier(self, z: int) -> list[SliceClick]:
-        """Earlier clicks on a slice that the labels still honour; of the others the reader has thought better."""
-        here = [click for click in self.standing.clicks if click.z == z]
-        labels = self.standing.labels
-        return [c for c in here if (int(labels[c.z, c.row, c.column]) == c.value) == c.positive]
-
-    def _contradicts(self, click: SliceClick) -> bool:
-        """Whether an earlier click and the new ones cannot both hold at the same place."""
-        if click.value == self.aim.value:
-            return click.positive != self.aim.positive
-        return click.positive and self.aim.positive
-
-    def _gives_way(self, click: SliceClick, points: Sequence[Point]) -> bool:
-        """Whether an earlier click contradicts the new ones and lies so near that they replace it."""
-        if not self._contradicts(click):
-            return False
-        rows_mm, columns_mm = self._spacing_mm
-        squared = ((click.row - r) ** 2 * rows_mm**2 + (click.column - c) ** 2 * columns_mm**2 for r, c in points)
-        return min(squared) <= FALLBACK_RADIUS_MM**2
 
 
 def _told(walk: Walk, answer: Answer) -> Optional[Question]:
@@ -379,8 +314,3 @@ def _told(walk: Walk, answer: Answer) -> Optional[Question]:
         return walk.send(answer)
     except StopIteration:
         return None
-
-
-def _shifted(point: Point, region: Region, sign: int = 1) -> Point:
-    """A pixel of a region in pixels of the slice, or with sign -1 the other way round."""
-    return point[0] + sign * region[0].start, point[1] + sign * region[1].start

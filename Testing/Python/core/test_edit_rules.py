@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from udfa.edit_rules import Aim, Piece, agreed_change, apply_change, change_for_clicks, changeable, like_tissue
+from udfa.edit_rules import (
+    Aim,
+    Piece,
+    agreed_change,
+    apply_change,
+    change_for_clicks,
+    changeable,
+    like_tissue,
+    whole_part,
+)
 
 ADD = Aim(value=1, positive=True, reach_mm=60.0)
 REMOVE = Aim(value=1, positive=False, reach_mm=60.0)
@@ -186,3 +195,45 @@ def test_the_piece_itself_stays_as_it_is() -> None:
     change_for_clicks(piece, answer_of(np.ones((40, 40))), [(3, 3)], ADD)
     apply_change(piece, answer_of(np.ones((40, 40))), np.ones((40, 40), bool), ADD)
     assert not piece.labels.any()
+
+
+def disc(radius: float = 10.0) -> np.ndarray:
+    """A disc of label 1 in the middle of 40 x 40 pixels."""
+    rows, columns = np.ogrid[:40, :40]
+    return ((rows - 20) ** 2 + (columns - 20) ** 2 <= radius**2).astype(np.uint8)
+
+
+def given_up(labels: np.ndarray, share: float) -> np.ndarray:
+    """The first pixels of label 1, row by row, so many that they are a share of it."""
+    mine = np.flatnonzero(labels == 1)
+    change = np.zeros(labels.size, bool)
+    change[mine[: round(share * len(mine))]] = True
+    return change.reshape(labels.shape)
+
+
+def test_a_click_in_the_middle_of_a_part_means_all_of_it() -> None:
+    labels = disc()
+    labels[2:5, 2:5] = 1
+    whole = whole_part(piece_of(labels), given_up(disc(), 0.25), (20, 22), REMOVE)
+    assert (whole == (disc() == 1)).all()
+
+
+def test_a_click_off_the_middle_means_less_than_all() -> None:
+    assert not whole_part(piece_of(disc()), given_up(disc(), 0.25), (20, 24), REMOVE).any()
+
+
+def test_a_click_in_the_middle_of_which_little_is_given_up_means_a_hole() -> None:
+    assert not whole_part(piece_of(disc()), given_up(disc(), 0.15), (20, 20), REMOVE).any()
+
+
+def test_a_click_in_a_wall_means_a_piece_of_it() -> None:
+    ring = disc(16) - disc(10)
+    assert not whole_part(piece_of(ring), given_up(ring, 0.5), (20, 33), REMOVE).any()
+
+
+def test_of_a_whole_part_what_is_fixed_and_what_is_out_of_reach_stays() -> None:
+    fixed = np.zeros((40, 40), bool)
+    fixed[:, 26:] = True
+    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), replace(REMOVE, reach_mm=8.0))
+    rows, columns = np.ogrid[:40, :40]
+    assert (whole == (((rows - 20) ** 2 + (columns - 20) ** 2 <= 64) & (columns < 26))).all()

@@ -13,11 +13,11 @@ from udfa.margin_rules import (
     SPREAD_PIXELS,
     SPREAD_SLICES,
     STRONGEST,
-    Shift,
     Spread,
     joined_change,
     margin,
 )
+from udfa.standing import SliceClick
 
 ADD, REMOVE = Aim(1, True, 60.0), Aim(1, False, 60.0)
 WHOLE = (slice(0, 60), slice(0, 60))
@@ -37,7 +37,9 @@ def ramp(border: float = 30.0, slope: float = 1.0) -> np.ndarray:
     return answer_of(np.broadcast_to((border - columns - 0.5) * slope, (60, 60)))
 
 
-def spread_of(aim: Aim = ADD, earlier: tuple[Shift, ...] = (), spacing: tuple[float, float] = (1.0, 1.0)) -> Spread:
+def spread_of(
+    aim: Aim = ADD, earlier: tuple[SliceClick, ...] = (), spacing: tuple[float, float] = (1.0, 1.0)
+) -> Spread:
     return Spread(aim, earlier, spacing, 1.0)
 
 
@@ -135,7 +137,7 @@ def test_a_network_that_agrees_is_followed_at_any_distance() -> None:
 def test_an_opposite_click_takes_back_what_an_earlier_one_moved() -> None:
     """The earlier shift counts as part of the margin: the second click is no agreement with the automatic answer."""
     answer = ramp()
-    earlier = Shift(Z, 30, 34, True, 4.5)
+    earlier = SliceClick(Z, 30, 34, 1, True, 4.5)
     spread = spread_of(REMOVE, (earlier,))
     assert not spread.take(Z, [(30, 33)], WHOLE, answer)
     wanted = spread.wanted(Z, WHOLE, answer)
@@ -146,7 +148,7 @@ def test_an_opposite_click_takes_back_what_an_earlier_one_moved() -> None:
 
 def test_of_several_shifts_in_one_sense_the_strongest_counts_and_not_their_sum() -> None:
     answer = ramp()
-    spread = spread_of(ADD, tuple(Shift(Z, 30, 33, True, 3.6) for _ in range(9)))
+    spread = spread_of(ADD, tuple(SliceClick(Z, 30, 33, 1, True, 3.6) for _ in range(9)))
     spread.take(Z, [(30, 33)], WHOLE, answer)
     assert spread.wanted(Z, WHOLE, answer)[30].sum() == 34
 

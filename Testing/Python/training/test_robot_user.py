@@ -51,9 +51,22 @@ def test_a_false_positive_gets_a_negative_click_and_no_error_none() -> None:
     current = reference.copy()
     current[5, 33:38, 33:38] = True
     click = next_click(current, reference, SPACING, EXACT, np.random.default_rng(0))
-    # The slices above and below are 2 mm away, so that every pixel 2 mm inside is as deep as the middle.
-    assert click == RobotClick((5, 34, 34), False, True)
+    assert click == RobotClick((5, 35, 35), False, True)
     assert next_click(reference, reference, SPACING, EXACT, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (10.0, 1.0, 1.0)])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_the_middle_of_an_error_does_not_depend_on_how_thick_the_slices_are(spacing, axis) -> None:
+    reference = np.zeros((8, 40, 40), bool)
+    current = reference.copy()
+    current[3, 10:31, 12:33] = True
+    current[4, 10:15, 12:17] = True
+    spacing = tuple(np.roll(spacing, axis))
+    turned = [np.ascontiguousarray(np.moveaxis(mask, 0, axis)) for mask in (current, reference)]
+    click = next_click(*turned, spacing, EXACT, np.random.default_rng(0), slice_axis=axis)
+    assert click is not None
+    assert click.position == ((3, 20, 22) if axis == 0 else (20, 22, 3))
 
 
 def test_jitter_stays_within_the_error_and_the_slice() -> None:

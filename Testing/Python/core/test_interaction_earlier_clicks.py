@@ -1,0 +1,130 @@
+"""What earlier clicks have said and done on a slice holds against later ones, until somebody clicks on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fakes.clicks import LIVER, SPLEEN, Opinion, always, by_intensity, session_of, with_carry
+from udfa.edit_rules import Aim
+from udfa.interaction import CorrectionSession
+from udfa.standing import PlaneMask, SliceClick, Standing
+
+MIDDLE = (24, 24)
+
+
+def blob(depth: int = 8, first: int = 2, last: int = 5) -> np.ndarray:
+    """A column of tissue, 20 x 20 pixels, on some slices."""
+    truth = np.zeros((depth, 48, 48), np.uint8)
+    truth[first : last + 1, 14:34, 14:34] = LIVER
+    return truth
+
+
+def session(labels: np.ndarray, opinion: Opinion, carry: int = 0) -> CorrectionSession:
+    return session_of(blob() * 100, labels, opinion, with_carry(carry))
+
+
+def test_what_a_click_took_away_does_not_come_back_with_a_correction_of_the_next_slice() -> None:
+    labels = blob()
+    labels[5] = 0
+    sees_all = by_intensity((50, 150, LIVER))
+    click_by_click = session(labels, sees_all)
+    click_by_click.click((4, *MIDDLE), LIVER, positive=False)
+    taken = click_by_click.labelmap[4] != labels[4]
+    assert 50 < taken.sum() < 150
+    click_by_click.options = with_carry(4)
+    click_by_click.click((5, *MIDDLE), LIVER)
+    assert (click_by_click.labelmap[5] == blob()[5]).all()
+    assert (click_by_click.labelmap[4] == np.where(taken, 0, LIVER) * (blob()[4] > 0)).all()
+
+
+def test_it_comes_back_when_the_first_click_is_undone() -> None:
+    labels = blob()
+    labels[5] = 0
+    labels[4, 20:28, 20:28] = 0
+    corrected = session(labels, by_intensity((50, 150, LIVER)), carry=4)
+    corrected.click((4, 16, 16), LIVER, positive=False)
+    corrected.undo()
+    corrected.click((5, *MIDDLE), LIVER)
+    assert (corrected.labelmap == blob()).all()
+
+
+def test_a_click_on_what_an_earlier_one_made_turns_it_back_as_far_as_the_network_says() -> None:
+    corrected = session(blob(), by_intensity((50, 150, LIVER)))
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    corrected.click((4, 24, 28), LIVER)
+    assert (corrected.labelmap[4] == blob()[4]).sum() >= 48 * 48 - 1
+
+
+def test_what_was_turned_there_and_back_is_shared_out_between_the_clicks() -> None:
+    """Columns 14 to 33 go, come back, and go again: the third click, on column 32, gets those nearer to it than 16."""
+    empty = always(0)
+    corrected = session(blob(), empty)
+    corrected.click((4, 24, 32), LIVER, positive=False)
+    assert not corrected.labelmap[4].any()
+    corrected.segmenter.opinion = by_intensity((50, 150, LIVER))  # type: ignore[attr-defined]
+    corrected.network.forget()
+    corrected.click((4, 24, 16), LIVER)
+    assert (corrected.labelmap[4, 24, 14:24] == LIVER).all()
+    corrected.segmenter.opinion = empty  # type: ignore[attr-defined]
+    corrected.network.forget()
+    corrected.click((4, 24, 31), LIVER, positive=False)
+    assert (corrected.labelmap[4, 24, 14:24] == LIVER).all()
+    assert not corrected.labelmap[4, 24, 24:].any()
+
+
+def test_a_click_in_the_middle_of_a_false_part_takes_all_of_it() -> None:
+    """The network, shown the click, gives up a half only: the label is known to it as tissue left of column 24."""
+
+    def half(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        seen = (hu > 50).astype(np.int64)
+        if maps[:, :48, :48].any():
+            seen[:, 24:] = 0
+        return seen
+
+    corrected = session(blob(), half)
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    assert not corrected.labelmap[4].any()
+    corrected.undo()
+    corrected.click((4, 24, 31), LIVER, positive=False)
+    assert (corrected.labelmap[4, 14:34, 14:20] == LIVER).mean() > 0.75
+    corrected.undo()
+    corrected.scribble([(4, 24, 24), (4, 24, 30)], LIVER, positive=False)
+    assert (corrected.labelmap[4, 14:34, 14:20] == LIVER).mean() > 0.75
+
+
+def standing(labels: np.ndarray, *clicks: SliceClick) -> Standing:
+    return Standing(labels, frozenset(), None, None, clicks, (1.0, 1.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "aim", "contradicts"),
+    [
+        ((LIVER, True), (LIVER, False), True),
+        ((LIVER, False), (LIVER, True), True),
+        ((LIVER, True), (LIVER, True), False),
+        ((LIVER, True), (SPLEEN, True), True),
+        ((LIVER, True), (SPLEEN, False), False),
+        ((LIVER, False), (SPLEEN, True), False),
+    ],
+)
+def test_two_clicks_contradict_each_other_if_one_voxel_cannot_obey_both(earlier, aim, contradicts) -> None:
+    assert SliceClick(0, 5, 5, *earlier).contradicts(Aim(*aim, 60.0)) == contradicts
+
+
+def test_a_mask_is_cut_out_for_another_part_of_the_slice() -> None:
+    mine = PlaneMask((slice(2, 4), slice(3, 6)), np.array([[1, 0, 1], [0, 1, 1]], bool))
+    assert mine.within((slice(3, 6), slice(4, 7))).tolist() == [[True, True, False], [False] * 3, [False] * 3]
+    assert not mine.within((slice(4, 9), slice(0, 9))).any()
+
+
+def test_only_clicks_on_the_same_slice_hold_it() -> None:
+    labels = np.zeros((2, 8, 8), np.uint8)
+    region = (slice(0, 8), slice(0, 8))
+    made = PlaneMask(region, np.ones((8, 8), bool))
+    stands = standing(labels, SliceClick(1, 4, 4, LIVER, False, 1.0, made))
+    add = Aim(LIVER, True, 60.0)
+    assert not stands.may_not_change(0, region, add, ()).any()
+    assert stands.may_not_change(1, region, add, ()).all()
+    assert not stands.may_not_change(1, region, add, [(0, 0)]).any()
+    assert not stands.may_not_change(1, region, Aim(LIVER, False, 60.0), ()).any()

@@ -1,0 +1,160 @@
+"""What a click finds: the labels as they stand, what must not change, and what earlier clicks have said and done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfa.edit_rules import Aim, Region
+from udfa.masks import Mask, Point, SpacingMm, distance_mm, seeds_at, touching
+from udfa.prompts import PlaneClick
+
+REPLACE_PIXELS = 3.0
+"""A click so near to an earlier one, in pixels of the network, replaces it if they contradict each other."""
+
+
+@dataclass(frozen=True)
+class PlaneMask:
+    """Pixels of a part of a slice."""
+
+    region: Region
+    mask: Mask
+
+    def within(self, region: Region) -> Mask:
+        """Cut out another part of the same slice. -> (h, w) of that region, False outside the own part."""
+        result = np.zeros(tuple(part.stop - part.start for part in region), dtype=bool)
+        common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.region, region)]
+        if all(low < high for low, high in common):
+            there, here = (
+                tuple(slice(low - part.start, high - part.start) for (low, high), part in zip(common, parts))
+                for parts in (region, self.region)
+            )
+            result[there] = self.mask[here]
+        return result
+
+
+@dataclass(frozen=True)
+class SliceClick:
+    """A click on a canonical slice.
+
+    Attributes:
+        z: Slice.
+        row: Row in pixels of the volume.
+        column: Column, likewise.
+        value: Label value.
+        positive: Belongs to the label, or does not.
+        strength: By how much it shifted the margin of its label there, in logits; 0 if it had no effect.
+        made: The pixels of its slice that it changed; None if there were none.
+    """
+
+    z: int
+    row: int
+    column: int
+    value: int
+    positive: bool
+    strength: float = 0.0
+    made: Optional[PlaneMask] = field(default=None, compare=False, repr=False)
+
+    def on_plane(self) -> PlaneClick:
+        """Return the click without its slice."""
+        return PlaneClick(self.row, self.column, self.value, self.positive)
+
+    def contradicts(self, aim: Aim) -> bool:
+        """Whether this click and a new one cannot both hold at the same place."""
+        if self.value == aim.value:
+            return self.positive != aim.positive
+        return self.positive and aim.positive
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a click finds. All arrays are in canonical orientation.
+
+    Attributes:
+        labels: (D, H, W) labels.
+        locked: Values that must neither lose nor gain voxels.
+        editable: (D, H, W) voxels that may change; None for all.
+        painted: (D, H, W) voxels painted by hand; None for none.
+        clicks: Earlier clicks.
+        spacing_mm: Pixel size (rows, columns).
+        detail_mm: Size of the network's pixel.
+    """
+
+    labels: NDArray[np.uint8]
+    locked: frozenset[int]
+    editable: Optional[NDArray[np.bool_]]
+    painted: Optional[NDArray[np.bool_]]
+    clicks: Sequence[SliceClick]
+    spacing_mm: SpacingMm
+    detail_mm: float
+
+    def earlier(self, z: int) -> list[SliceClick]:
+        """Earlier clicks on a slice that the labels still honour; of the others the reader has thought better."""
+        here = [click for click in self.clicks if click.z == z]
+        return [c for c in here if (int(self.labels[c.z, c.row, c.column]) == c.value) == c.positive]
+
+    def still_said(self, z: int, aim: Aim, points: Sequence[Point]) -> list[SliceClick]:
+        """Those of the earlier clicks on a slice that new ones there, `points` in its pixels, do not replace."""
+        return [c for c in self.earlier(z) if not (c.contradicts(aim) and self._near(c, points))]
+
+    def may_not_change(self, z: int, region: Region, aim: Aim, points: Sequence[Point]) -> Mask:
+        """Pixels of a part of a slice that must stay whatever the network says: what others than the aim have decided.
+
+        Those outside the mask; those painted by hand; those that earlier clicks on the slice made as they are, against
+        what the new clicks want, for the reader has looked at this slice and left them so. Who clicks on what was
+        painted, or on what a click made, means just that. But what has been turned there and back already is shared
+        out between the clicks: each pixel is the nearer one's.
+
+        Args:
+            z: Slice.
+            region: Its part.
+            aim: What the new clicks want.
+            points: Where they are, in pixels of the slice.
+
+        Returns:
+            (h, w) of the region.
+        """
+        shape = tuple(part.stop - part.start for part in region)
+        local = [in_region(point, region) for point in points]
+        seeds = seeds_at(shape, local)
+        fixed = np.zeros(shape, dtype=bool)
+        if self.editable is not None:
+            fixed |= ~self.editable[z][region]
+        if self.painted is not None:
+            painted = np.ascontiguousarray(self.painted[z][region])
+            fixed |= painted & ~touching(painted, seeds)
+        labels = self.labels[z][region]
+        distance = distance_mm(shape, local, self.spacing_mm)
+        turned = self._turned(z, region, aim)
+        for click in self.earlier(z):
+            if click.made is None or not click.contradicts(aim):
+                continue
+            made = click.made.within(region) & ((labels == click.value) == click.positive)
+            if (made & seeds).any() or self._near(click, points):
+                own = in_region((click.row, click.column), region)
+                made &= turned & (distance_mm(shape, [own], self.spacing_mm) < distance)
+            fixed |= made
+        return fixed
+
+    def _turned(self, z: int, region: Region, aim: Aim) -> Mask:
+        """Pixels of a part of a slice that clicks with the same aim have already made as it wants."""
+        turned = np.zeros(tuple(part.stop - part.start for part in region), dtype=bool)
+        for click in self.clicks:
+            if click.z == z and (click.value, click.positive) == (aim.value, aim.positive) and click.made is not None:
+                turned |= click.made.within(region)
+        return turned
+
+    def _near(self, click: SliceClick, points: Sequence[Point]) -> bool:
+        """Whether new clicks on its slice are so near that, where they contradict a click, they replace it."""
+        rows_mm, columns_mm = self.spacing_mm
+        squared = ((click.row - r) ** 2 * rows_mm**2 + (click.column - c) ** 2 * columns_mm**2 for r, c in points)
+        return min(squared, default=np.inf) <= (REPLACE_PIXELS * self.detail_mm) ** 2
+
+
+def in_region(point: Point, region: Region) -> Point:
+    """Return a pixel of a slice in pixels of its part."""
+    return point[0] - region[0].start, point[1] - region[1].start
