@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from udfa.errors import InvalidInputError
+from udfa_training.bounds import check_at_least, check_shares
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.scale < 1:
             raise InvalidInputError(f"scale is {self.scale}, but must be at least 0 and below 1.")
-        for name in ("flip_probability", "intensity_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be within 0 and 1.")
+        check_at_least(0, self, ("rotation_degrees", "shift_share"))
+        check_shares(self, ("flip_probability", "intensity_probability"))
 
 
 class Augmentation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,17 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from udfa.errors import CancelledError, UDFAError
+from udfa.errors import CancelledError
 from udfa_training.click_stage import ClickObjective
 from udfa_training.fit_config import FitConfig
 from udfa_training.journal import Journal
 from udfa_training.loaders import make_loader
-from udfa_training.loop_parts import draw_seed, warmup_cosine
+from udfa_training.loop_parts import check_finite, clipped_norm, draw_seed, warmup_cosine
 from udfa_training.milestones import Milestones
 from udfa_training.set_up import Plan, make_plan, make_state
-from udfa_training.stopping import StopRequest, diverged, failures_explained
+from udfa_training.stopping import StopRequest, failures_explained
 from udfa_training.supervised_stage import SupervisedObjective, over_processes
-from udfa_training.training_state import TrainingState, pull_back, restore, restore_average, save, update_average
+from udfa_training.training_state import TrainingState, follow_to_device, pull_back, restore, save, update_average
 from udfa_training.unified_config import UnifiedConfig
 
 
@@ -151,7 +150,7 @@ def train(run: Run, last_step: int) -> None:
     objectives = Objectives(config, [task.network for task in run.plan.tasks], fabric.world_size)
     model, optimizer = fabric.setup(objectives, state.optimizer)
     model.mark_forward_method("dice_sums")
-    restore_average(state, fabric)
+    follow_to_device(state, fabric)
     batches = batches_of(run)
     progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
     stopping = False
@@ -197,9 +196,8 @@ def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> 
             fabric.backward(loss / len(parts))
         losses.append(loss.detach())
     mean, stop = agreed(fabric, torch.stack(losses).mean(), run.stop.asked)
-    if not math.isfinite(mean):
-        raise UDFAError(diverged(mean, state.step, run.saved))
-    fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
+    check_finite(mean, "loss", state.step, run.saved)
+    check_finite(clipped_norm(fabric, model, optimizer, config.gradient_clip), "gradient", state.step, run.saved)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     pull_back(state, optimizer.param_groups[0]["lr"] * config.pull)
