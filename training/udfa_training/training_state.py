@@ -27,8 +27,8 @@ class TrainingState:
     """Moving average of the weights that train."""
     step: int = 0
     """Steps done."""
-    best_dice: float = 0.0
-    """Mean Dice of the best validation."""
+    best_dice: float = -1.0
+    """Mean Dice of the best validation; below 0 before the first."""
     best_step: int = 0
     """Step of the best validation."""
     validated: int = 0
