@@ -261,6 +261,23 @@ def test_a_pattern_tells_the_patient_in_nnunet_case_names(tmp_path: Path) -> Non
         read_source(source, "nnunet", ReaderOptions(patient_pattern="(ward"))
 
 
+def test_a_pattern_that_finds_no_patient_is_refused_since_cases_of_one_could_be_on_both_sides(tmp_path: Path) -> None:
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
+    cases = {name: labels_with(0, 1) for name in ("ward_7_a", "Ward_7_b")}
+    source = nnunet(tmp_path / "in", description, cases, ".nii.gz")
+    data = read_source(source, "nnunet", ReaderOptions(patient_pattern=r"(ward_\d+)_"))
+    assert data.problems == (r"Ward_7_b: the patient pattern '(ward_\\d+)_' finds no patient in this name.",)
+    with pytest.raises(InvalidInputError, match="has no group: put the patient in brackets"):
+        read_source(source, "nnunet", ReaderOptions(patient_pattern=r"ward_\d+"))
+
+
+def test_a_pattern_holds_for_a_prepared_folder_too(prepared: Path) -> None:
+    patterned = read_source(prepared, "nnunet", ReaderOptions(patient_pattern="([a-c])"))
+    assert [case.patient for case in patterned.cases] == ["a", "b", "c"]
+    all_one = read_source(prepared, "nnunet", ReaderOptions(patient_pattern="()[abc]|(x)"))
+    assert len(all_one.problems) == 3
+
+
 def test_a_prepared_folder_can_be_prepared_again_with_fewer_labels_and_keeps_its_split(
     prepared: Path, tmp_path: Path
 ) -> None:
