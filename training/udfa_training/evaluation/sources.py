@@ -102,6 +102,7 @@ class CheckpointSource(NetworkSource):
             "sha256": file_sha256(self._info.path),
             "content_sha256": self._info.content_sha256,
             "trained_on": self._info.training.get("data_set", ""),
+            "training_patients": list(self._info.training.get("train", ())),
             "commit": self._info.commit,
         }
 
