@@ -165,7 +165,6 @@ PLAIN = {
     QtGui: ("QIcon", "QKeySequence", "QColor", "QBrush", "QCursor", "QDesktopServices", "QPixmap"),
     QtWidgets: (
         "QListWidgetItem",
-        "QTableWidgetItem",
         "QVBoxLayout",
         "QHBoxLayout",
         "QFormLayout",
