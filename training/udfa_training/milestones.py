@@ -80,7 +80,8 @@ class Milestones:
         config = self.plan.common
         if config.init is None or config.stage != "network" or state.best_dice < 0:
             return
-        where = f"on the first {config.quick_cases} validation cases"
+        number = len(_cases(self.plan.tasks[0], quick=True))
+        where = f"on {number} validation case{'s' * (number != 1)}"
         if state.best_step:
             logger.info("Best %s: step %d, mean Dice %.4f.", where, state.best_step, state.best_dice)
             return

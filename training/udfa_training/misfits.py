@@ -18,6 +18,15 @@ UNLIKE = frozenset({"ventricle", "atrium"})
 """Parts of the heart have a left and a right one that do not look alike, mirrored or not."""
 
 
+def other_labels(data: Sequence[str], model: Sequence[str]) -> str:
+    """Return the message for a data set that has other labels than the model, or the same in another order."""
+    if set(model) <= set(data):
+        advice = f"Prepare the data with --labels {','.join(model)}, or set model.labels and model.network.num_classes."
+    else:
+        advice = "Set model.labels and model.network.num_classes, or start from a checkpoint with --init and no model."
+    return f"The data have labels {', '.join(data)}, but the model {', '.join(model)}. They must agree. {advice}"
+
+
 def warn_of_misfits(data: PreparedData, config: FitConfig) -> None:
     """Warn when data and settings of a run do not go together."""
     _warn_of_other_images(data, config)

@@ -21,7 +21,7 @@ from udfa.networks.udfa import UDFA
 from udfa_training.backbone_file import load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
-from udfa_training.misfits import warn_of_misfits, warn_of_seen_patients
+from udfa_training.misfits import other_labels, warn_of_misfits, warn_of_seen_patients
 from udfa_training.resume_rules import FREE, fixed_settings
 from udfa_training.stack_cache import file_hashes
 from udfa_training.training_state import TrainingState
@@ -125,9 +125,7 @@ def make_task(name: str, config: FitConfig) -> Task:
     data = open_prepared(Path(config.data), config.fold)
     warn_of_misfits(data, config)
     if data.labels != config.model.labels:
-        raise InvalidInputError(
-            f"The data has labels {data.labels}, but the model {config.model.labels}. They must agree."
-        )
+        raise InvalidInputError(other_labels(data.labels, config.model.labels))
     torch.manual_seed(config.seed)
     network = UDFA(config.model.network)
     transfer = None

@@ -178,7 +178,9 @@ def test_the_interval_resamples_patients_and_not_cases() -> None:
     patients = {name: name[0] for name in cases}
     # With two patients a resample is (a, a), (a, b) or (b, b): means 0.3, 0.6, 0.9.
     assert patient_interval(cases, patients) == pytest.approx([0.3, 0.9])
-    assert patient_interval({"a": {"x": float("nan"), "y": 0.5}}, {"a": "a"}) == pytest.approx([0.5, 0.5])
+    some = {"a": {"x": float("nan"), "y": 0.5}, "b": {"x": float("nan"), "y": 0.5}}
+    assert patient_interval(some, {"a": "a", "b": "b"}) == pytest.approx([0.5, 0.5])
+    assert patient_interval({"a": {"x": 0.5}}, {"a": "a"}) is None
 
 
 def test_the_table_shows_each_label_when_there_are_few() -> None:
@@ -195,6 +197,7 @@ def test_the_table_shows_each_label_when_there_are_few() -> None:
     assert lines[0].startswith("| variant | left ventricle | myocardium | mean |")
     assert lines[2] == "| U-DFA | 0.900 | 0.700 | 0.800 | 0.750-0.850 | 1.67 M | 7.18 M | 0.25 |"
     assert "left ventricle" not in table([result], ["a", "b", "c", "d", "e"])
+    assert "| 0.800 | - | 1.67 M |" in table([{**result, "interval": None}], ["left_ventricle", "myocardium"])
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.505), (110, 0.01)])

@@ -183,7 +183,7 @@ def test_validation_on_the_way_is_logged_and_the_best_is_kept(
 def test_labels_of_data_and_model_must_agree(settings: Settings) -> None:
     model = settings().model
     other = dataclasses.replace(model, labels=tuple(reversed(model.labels)))
-    with pytest.raises(InvalidInputError, match="gallbladder.*They must agree"):
+    with pytest.raises(InvalidInputError, match="gallbladder.*must agree.*--labels gallbladder,spleen,liver, or set"):
         fit(settings(model=other))
 
 
