@@ -129,13 +129,16 @@ def printed_by(command: list[str], config: FitConfig, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("command", [["-m", CLI], TORCHRUN], ids=["plain command", "torchrun"])
-def test_two_processes_leave_the_run_of_one_with_twice_the_batch(
-    command: list[str], settings: Settings, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "passes"), [(["-m", CLI], 1), (TORCHRUN, 2)], ids=["plain command", "torchrun, two passes"]
+)
+def test_two_processes_leave_the_run_of_one_with_the_whole_batch(
+    command: list[str], passes: int, settings: Settings, tmp_path: Path
 ) -> None:
     common = {"steps": 2, "log_every": 1, "validate_every": 1, "train": "decoder"}
     one = settings(batch_size=4, output=str(tmp_path / "one"), **common)
-    two = settings(batch_size=2, devices=2, output=str(tmp_path / "two"), **common)
+    parts = {"batch_size": 2 // passes, "accumulate": passes, "devices": 2}
+    two = settings(output=str(tmp_path / "two"), **common, **parts)
     published = fit(one)
     assert printed_by(command, two, tmp_path) == f"{tmp_path / 'two' / published.name}\n"
     assert files(tmp_path / "two") == files(tmp_path / "one")

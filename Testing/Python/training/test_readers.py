@@ -271,6 +271,25 @@ def test_a_pattern_that_finds_no_patient_is_refused_since_cases_of_one_could_be_
         read_source(source, "nnunet", ReaderOptions(patient_pattern=r"ward_\d+"))
 
 
+def test_a_pattern_tells_the_patient_in_the_names_of_pairs(source: Path) -> None:
+    for path in source.glob("a_*"):
+        path.rename(path.with_name(path.name.replace("a_", "site_1_scan2_")))
+    data = read_source(source, options=ReaderOptions(patient_pattern=r"(site_\d+)|^([bc])"))
+    assert data.problems == tuple(
+        f"{name}: the patient pattern '(site_\\\\d+)|^([bc])' finds no patient in this name." for name in "bc"
+    )
+    data = read_source(source, options=ReaderOptions(patient_pattern=r"(site_\d+|^[bc])"))
+    assert {case.patient for case in data.cases} == {"site_1", "b", "c"}
+
+
+@pytest.mark.parametrize("option", [ReaderOptions(patient_pattern="(.)"), ReaderOptions(label_order="emcad")])
+def test_options_that_a_form_does_not_read_are_refused(option: ReaderOptions, tmp_path: Path) -> None:
+    for folder, name in (("img", "img0001.nii.gz"), ("label", "label0001.nii.gz")):
+        write(tmp_path / "in" / folder / name, image_of())
+    with pytest.raises(InvalidInputError, match="--patient-pattern|--label-order"):
+        read_source(tmp_path / "in", options=option)
+
+
 def test_a_pattern_holds_for_a_prepared_folder_too(prepared: Path) -> None:
     patterned = read_source(prepared, "nnunet", ReaderOptions(patient_pattern="([a-c])"))
     assert [case.patient for case in patterned.cases] == ["a", "b", "c"]
