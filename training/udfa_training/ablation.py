@@ -27,7 +27,8 @@ from udfa_training.dataset import PreparedData, SliceDataset, SliceStack, load_s
 from udfa_training.evaluation.statistics import Bootstrap, summarise
 from udfa_training.misfits import other_labels
 from udfa_training.publish import commit
-from udfa_training.resume_rules import FREE, fixed_settings
+from udfa_training.resume_rules import FREE, check_settings, fixed_settings
+from udfa_training.stack_cache import training_content
 from udfa_training.validation import validate
 
 
@@ -61,7 +62,8 @@ def ablate(config: AblationConfig, only: Sequence[str] = ()) -> Path:
         Path of the table, `<output>/table.md`.
 
     Raises:
-        InvalidInputError: Data and settings do not fit, or an unknown variant is named.
+        InvalidInputError: Data and settings do not fit, an unknown variant is named, or there are results of other
+            settings.
     """
     data = open_prepared(Path(config.data))
     if data.labels != config.model.labels:
@@ -71,10 +73,10 @@ def ablate(config: AblationConfig, only: Sequence[str] = ()) -> Path:
     unknown = sorted(set(only) - {variant.name for variant in config.variants})
     if unknown:
         raise InvalidInputError(f"Unknown variants {unknown}. Known: {[v.name for v in config.variants]}.")
+    open_variants = [variant for variant in config.variants if not _is_done(config, variant, data)]
     stacks: dict[str, list[SliceStack]] = {}
-    for variant in config.variants:
-        path = result_path(config, variant)
-        if (not only or variant.name in only) and not path.is_file():
+    for variant in open_variants:
+        if not only or variant.name in only:
             _run(config, variant, data, _stacks(config, variant, data, stacks))
     return write_table(config)
 
@@ -82,6 +84,14 @@ def ablate(config: AblationConfig, only: Sequence[str] = ()) -> Path:
 def result_path(config: AblationConfig, variant: Variant) -> Path:
     """Where a variant's result is or will be."""
     return Path(config.output) / variant.name / "result.json"
+
+
+def _is_done(config: AblationConfig, variant: Variant, data: PreparedData) -> bool:
+    """Whether a variant has a result; InvalidInputError if that is one of other settings, which no row may mix with."""
+    path = result_path(config, variant)
+    if path.is_file():
+        check_settings(json.loads(path.read_text())["identity"], identity(config, variant, data), path)
+    return path.is_file()
 
 
 def _stacks(
@@ -116,14 +126,15 @@ def _run(config: AblationConfig, variant: Variant, data: PreparedData, stacks: l
         budget.seed,
     )
     path = result_path(config, variant)
-    state = run_budget(PlainObjective(network), dataset, budget, path.parent, identity(config, variant))
+    own = identity(config, variant, data)
+    state = run_budget(PlainObjective(network), dataset, budget, path.parent, own)
     take_average(state)
     network.cpu()
     report = validate(network, model, data.split("val"))  # type: ignore[arg-type]
     patients = {case.name: case.patient for case in data.split("val")}
     result = {
         "variant": to_dict(variant),
-        "identity": identity(config, variant),
+        "identity": own,
         "cases": report.cases,
         "dice": report.dice,
         "mean_dice": report.mean_dice,
@@ -142,7 +153,7 @@ def _leave_out_auxiliary_heads(network: nn.Module) -> None:
             parameter.requires_grad_(False)
 
 
-def identity(config: AblationConfig, variant: Variant) -> dict[str, Any]:
+def identity(config: AblationConfig, variant: Variant, data: PreparedData) -> dict[str, Any]:
     """Everything that decides the outcome of a variant's run, as plain types."""
     shared = {
         name: value for name, value in to_dict(config).items() if name not in ("data", "output", "variants", "budget")
@@ -151,7 +162,7 @@ def identity(config: AblationConfig, variant: Variant) -> dict[str, Any]:
     own = to_dict(variant)
     if variant.backbone is not None:
         own["backbone"] = hashlib.sha256(Path(variant.backbone).read_bytes()).hexdigest()
-    return {**shared, "budget": budget, "variant": own}
+    return {**shared, "budget": budget, "variant": own, "training_cases": training_content(data)}
 
 
 def costs(state: LoopState, network: nn.Module) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.misfits import other_labels, warn_of_misfits, warn_of_seen_patients
 from udfa_training.resume_rules import FREE, fixed_settings
-from udfa_training.stack_cache import file_hashes
+from udfa_training.stack_cache import training_content
 from udfa_training.training_state import TrainingState
 from udfa_training.transfer import Transfer, take_over
 from udfa_training.unified_config import UnifiedConfig
@@ -109,13 +107,10 @@ def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
 
 def identity(task: Task) -> dict[str, Any]:
     """Return what a resumed run must repeat: files and folders may have moved, but must hold the same."""
-    cases = task.data.split("train")
-    hashes = file_hashes(task.data.folder)
-    text = json.dumps(sorted((case.name, *hashes.get(case.name, ())) for case in cases))
     init = task.config.init
     return {
         **fixed_settings(task.config, FREE | PLACES),
-        "training_cases": f"{len(cases)} with content {hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        "training_cases": training_content(task.data),
         "weights_of_init": None if init is None else read_info(resolve_model(init)).content_sha256[:12],
     }
 

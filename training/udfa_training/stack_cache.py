@@ -83,6 +83,13 @@ def file_hashes(folder: Path) -> dict[str, tuple[str, ...]]:
     return {row["name"]: tuple(row[k] for k in ("image_sha256", "label_sha256") if k in row) for row in rows}
 
 
+def training_content(data: PreparedData) -> str:
+    """Return the number of training cases and a digest of their names and files, the same wherever they lie."""
+    cases, hashes = data.split("train"), file_hashes(data.folder)
+    text = json.dumps(sorted((case.name, *hashes.get(case.name, ())) for case in cases))
+    return f"{len(cases)} with content {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 class _Load(Transform):
     """Case entry -> tensors of its stack: images (D, h, w) float16, labels (D, h, w) uint8."""
 
