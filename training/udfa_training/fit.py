@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,6 +26,9 @@ from udfa_training.stopping import StopRequest, failures_explained
 from udfa_training.supervised_stage import SupervisedObjective, over_processes
 from udfa_training.training_state import TrainingState, follow_to_device, pull_back, restore, save, update_average
 from udfa_training.unified_config import UnifiedConfig
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long processes wait for each other: the first one prepares all cases, which takes longer than torch's minutes."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,12 @@ def execute(config: FitConfig | UnifiedConfig, stop_after: int | None = None) ->
 def make_fabric(config: FitConfig | UnifiedConfig) -> Fabric:
     """Return Lightning Fabric for the devices and nodes that the settings name."""
     common = config.common if isinstance(config, UnifiedConfig) else config
-    strategy = "auto"
+    strategy: str | DDPStrategy = "auto"
     if common.devices * common.num_nodes > 1:
         # Weights that a step does not use: those of other tasks, and the prompt encoder in stage network.
         clicks = common.model.network.prompt_channels is not None and common.stage == "network"
         partly = isinstance(config, UnifiedConfig) or clicks
-        strategy = "ddp_find_unused_parameters_true" if partly else "ddp"
+        strategy = DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=partly)
     return Fabric(
         accelerator=common.accelerator,
         devices=common.devices,
