@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import vtk
 
 from UDFASegmentationLib.ClickLabels import segmentTag
 
@@ -30,22 +33,43 @@ def setLocked(segmentationNode: Any, chosen: Iterable[str], locked: bool) -> Non
     known = {one: one in changed for one in segmentIDs(segmentationNode.GetSegmentation())}
     segmentationNode.SetAttribute(LOCKED, json.dumps(known))
     restoreLocks(segmentationNode)
+    # The file has to be written again.
+    segmentationNode.StorableModified()
 
 
 def restoreLocks(segmentationNode: Any) -> None:
-    """Put the tags of the segments right: an undo may have changed them."""
+    """Put the tags of the segments right: an undo may have changed them. What can be redone stays so."""
     segmentation, locked = segmentationNode.GetSegmentation(), lockedSegments(segmentationNode)
     for segmentID in segmentIDs(segmentation):
         segment = segmentation.GetSegment(segmentID)
         if segmentID in locked and not _tagged(segmentation, segmentID):
-            segment.SetTag(LOCKED, "1")
+            with _unnoticed(segment):
+                segment.SetTag(LOCKED, "1")
         elif segmentID not in locked and segment.HasTag(LOCKED):
-            segment.RemoveTag(LOCKED)
+            with _unnoticed(segment):
+                segment.RemoveTag(LOCKED)
 
 
 def segmentIDs(segmentation: Any) -> list[str]:
     """Return the IDs of all segments, in their order."""
     return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+
+
+@contextmanager
+def _unnoticed(segment: Any) -> Iterator[None]:
+    """Change a segment in the block without the segmentation hearing of it.
+
+    The undo history takes every change of a segment for an edit, and forgets what could be redone.
+    """
+
+    def stop(caller: Any, event: str) -> None:
+        segment.GetCommand(observer).SetAbortFlag(1)
+
+    observer = segment.AddObserver(vtk.vtkCommand.ModifiedEvent, stop, 1.0)
+    try:
+        yield
+    finally:
+        segment.RemoveObserver(observer)
 
 
 def _tagged(segmentation: Any, segmentID: str) -> bool:

@@ -11,6 +11,8 @@ import slicer.util
 import vtk
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from udfa.history import Click
     from UDFASegmentationLib.ClickGrid import ClickGrid
 
@@ -18,8 +20,8 @@ SIZE_PIXELS = 14
 COLORS = {True: (0.1, 0.95, 0.2), False: (1.0, 0.25, 0.2)}
 """RGB of positive and negative clicks."""
 
-HALF_SLICE = 0.5
-"""A click is shown on the slice through its voxel: at most this far from the plane, in slices."""
+ROUNDING = 1e-3
+"""A slice may run this far outside a voxel, as a share of the voxel, and still counts as going through it."""
 
 
 class ClickMarkers:
@@ -97,11 +99,25 @@ class _Marks:
 
 
 def pointsOnSlice(sliceNode: Any, clicks: Sequence[Click], grid: ClickGrid) -> list[tuple[float, float]]:
-    """Return where clicks lie in a slice view, in pixels; those on other slices are left out."""
+    """Return where clicks lie in a slice view, in pixels; those whose voxel the slice does not go through are left out.
+
+    A view may lie between two slices of the volume, cut its voxels obliquely, or move in finer steps than its slices.
+    """
+    if not clicks:
+        return []
     rasToXY = np.linalg.inv(slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS()))
+    reach = (1 + ROUNDING) * _halfThickness(rasToXY[2, :3], clicks[0], grid)
     found = []
     for click in clicks:
         x, y, z, _ = rasToXY @ [*grid.positionOf(click.position), 1.0]
-        if abs(z) <= HALF_SLICE:
+        if abs(z) <= reach:
             found.append((float(x), float(y)))
     return found
+
+
+def _halfThickness(normal: NDArray[np.float64], click: Click, grid: ClickGrid) -> float:
+    """How far a click's voxel reaches from its centre along a view's normal, in the view's slices."""
+    d, h, w = click.position
+    centre = np.asarray(grid.positionOf(click.position))
+    neighbours = [grid.positionOf(voxel) for voxel in ((d + 1, h, w), (d, h + 1, w), (d, h, w + 1))]
+    return float(np.abs((np.asarray(neighbours) - centre) @ normal).sum() / 2)

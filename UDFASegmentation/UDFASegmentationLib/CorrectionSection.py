@@ -11,6 +11,8 @@ from typing import Any, Optional
 
 import slicer
 
+from UDFASegmentationLib.UndoMemory import UndoMemory
+
 SINGLETON_TAG = "UDFASegmentation.SegmentEditor"
 NODE_CLASS = "vtkMRMLSegmentEditorNode"
 
@@ -28,11 +30,12 @@ class CorrectionSection:
         self._readUndoDepth = readUndoDepth
         self._entered = False
         self._live = False
+        self._undoMemory = UndoMemory()
         editor = ui.segmentEditorWidget
-        editor.setMaximumNumberOfUndoStates(readUndoDepth())
         # Slicer asks for this order: the parameter node before the scene.
         self._useEditorNode()
         editor.setMRMLScene(slicer.mrmlScene)
+        self.limitUndo()
         ui.correctionCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._update())
 
     def edit(self, segmentationNode: Optional[Any], volumeNode: Optional[Any]) -> None:
@@ -47,13 +50,20 @@ class CorrectionSection:
         if ready and volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
             editor.setSourceVolumeNode(volumeNode)
         self._ui.correctionCollapsibleButton.enabled = segmentationNode is not None
+        self.limitUndo()
         self._update()
+
+    def limitUndo(self) -> None:
+        """Keep as many steps for undo as the user wants, and as fit into the memory for them."""
+        editor = self._ui.segmentEditorWidget
+        node = editor.mrmlSegmentEditorNode().GetSegmentationNode()
+        editor.setMaximumNumberOfUndoStates(self._undoMemory.states(node, self._readUndoDepth()))
 
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
-        self._ui.segmentEditorWidget.setMaximumNumberOfUndoStates(self._readUndoDepth())
         self._useEditorNode()
+        self.limitUndo()
         self._update()
 
     def exit(self) -> None:

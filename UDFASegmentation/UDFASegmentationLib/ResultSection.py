@@ -28,15 +28,19 @@ class ResultSection(VTKObservationMixin):
         ui: The panel's widgets.
         chores: Measures in the background.
         showStatus: Shows a sentence to the user.
+        onSegmentsChanged: Called some time after segments have changed.
     """
 
-    def __init__(self, ui: Any, chores: Chores, showStatus: Callable[[str], None]) -> None:
+    def __init__(
+        self, ui: Any, chores: Chores, showStatus: Callable[[str], None], onSegmentsChanged: Callable[[], None]
+    ) -> None:
         super().__init__()
         import qt
 
         self._ui = ui
         self._chores = chores
         self._showStatus = showStatus
+        self._onSegmentsChanged = onSegmentsChanged
         self._segmentationNode: Optional[Any] = None
         self._volumeNode: Optional[Any] = None
         self._uncertaintyNode: Optional[Any] = None
@@ -47,7 +51,7 @@ class ResultSection(VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(MEASURE_DELAY_MS)
-        self._timer.connect("timeout()", self.measureNow)
+        self._timer.connect("timeout()", self._followChange)
         ui.overlayCheckBox.connect("toggled(bool)", self._onOverlayToggled)
         ui.nextDoubtfulButton.connect("clicked()", self.showNextDoubtful)
         self.follow(None)
@@ -100,7 +104,7 @@ class ResultSection(VTKObservationMixin):
         """Let go of everything; the object cannot be used any more."""
         self.forget()
         self._timer.stop()
-        self._timer.disconnect("timeout()", self.measureNow)
+        self._timer.disconnect("timeout()", self._followChange)
 
     def measureNow(self) -> None:
         """Measure the segments in the background and show the table."""
@@ -145,6 +149,10 @@ class ResultSection(VTKObservationMixin):
             events.SegmentRemoved,
         ):
             self.addObserver(segmentation, event, self._onSegmentationChanged)
+
+    def _followChange(self) -> None:
+        self.measureNow()
+        self._onSegmentsChanged()
 
     def _onSegmentationChanged(self, caller: Any = None, event: Any = None) -> None:
         self._timer.start()

@@ -55,16 +55,18 @@ class ResultTable:
         self._rows = list(rows)
         table = self._ui.resultTable
         table.setRowCount(len(self._rows))
+        model = table.model()
         for line, row in enumerate(self._rows):
             for column, text in enumerate(cells(row)):
-                item = qt.QTableWidgetItem(text)
+                # The table makes the item: whether it takes over one made by Python differs between PythonQts.
+                model.setData(model.index(line, column), text)
+                item = table.item(line, column)
                 item.setToolTip(_("{title}: double-click shows it in the slice views").format(title=row.title))
                 if column == 0:
                     red, green, blue = (round(255 * c) for c in row.color)
                     item.setData(qt.Qt.DecorationRole, qt.QColor(red, green, blue))
                 elif column in (1, 2):
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(line, column, item)
         table.resizeRowsToContents()
         shown = min(len(self._rows), VISIBLE_ROWS)
         table.setMinimumHeight(HEADER_HEIGHT + sum(table.rowHeight(line) for line in range(shown)))

@@ -80,7 +80,7 @@ class SegmentationWidget(VTKObservationMixin):
         )
         self.inspection = InspectionSection(ui, self.chores, services.settings, self._updateButtons)
         self.correction = CorrectionSection(ui, lambda: services.settings.read().undoDepth)
-        self.result = ResultSection(ui, self.chores, self.runs.showStatus)
+        self.result = ResultSection(ui, self.chores, self.runs.showStatus, self.correction.limitUndo)
         self.export = ExportSection(
             ui, lambda: self.result.segmentationNode, lambda: self.result.runSettings, self.runs.showStatus
         )

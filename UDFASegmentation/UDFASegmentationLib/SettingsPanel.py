@@ -53,7 +53,10 @@ class UDFASettingsPanel(ctk.ctkSettingsPanel):
         )
         self.cacheSpinBox.suffix = _(" MB")
         self.undoSpinBox = self._number(
-            UNDO_RANGE, default.undoDepth, 1, _("How many corrections by clicks can be taken back.")
+            UNDO_RANGE,
+            default.undoDepth,
+            1,
+            _("How many corrections can be taken back; fewer where all steps together would take more than 1 GB."),
         )
         form.addRow(_("Device:"), self.deviceComboBox)
         form.addRow(_("Precision:"), self.precisionComboBox)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,12 @@ from udfa_training.ablation_variants import build_variant, total_parameters, tra
 from udfa_training.augment import Augmentation
 from udfa_training.budget_loop import LoopState, run_budget, take_average
 from udfa_training.dataset import PreparedData, SliceDataset, SliceStack, load_stack, open_prepared
+from udfa_training.evaluation.statistics import Bootstrap, summarise
+from udfa_training.misfits import other_labels
 from udfa_training.publish import commit
-from udfa_training.resume_rules import FREE, fixed_settings
+from udfa_training.resume_rules import FREE, check_settings, fixed_settings
+from udfa_training.stack_cache import training_content
 from udfa_training.validation import validate
-
-RESAMPLES = 2000
-"""Bootstrap resamples of the patients."""
 
 
 class PlainObjective(nn.Module):
@@ -61,18 +62,21 @@ def ablate(config: AblationConfig, only: Sequence[str] = ()) -> Path:
         Path of the table, `<output>/table.md`.
 
     Raises:
-        InvalidInputError: Data and settings do not fit, or an unknown variant is named.
+        InvalidInputError: Data and settings do not fit, an unknown variant is named, or there are results of other
+            settings.
     """
     data = open_prepared(Path(config.data))
     if data.labels != config.model.labels:
-        raise InvalidInputError(f"The data has labels {data.labels}, but the model {config.model.labels}.")
+        raise InvalidInputError(other_labels(data.labels, config.model.labels))
+    if not data.split("val"):
+        raise InvalidInputError(f"{data.folder} has no case in its 'val' split, by which the variants are compared.")
     unknown = sorted(set(only) - {variant.name for variant in config.variants})
     if unknown:
         raise InvalidInputError(f"Unknown variants {unknown}. Known: {[v.name for v in config.variants]}.")
+    open_variants = [variant for variant in config.variants if not _is_done(config, variant, data)]
     stacks: dict[str, list[SliceStack]] = {}
-    for variant in config.variants:
-        path = result_path(config, variant)
-        if (not only or variant.name in only) and not path.is_file():
+    for variant in open_variants:
+        if not only or variant.name in only:
             _run(config, variant, data, _stacks(config, variant, data, stacks))
     return write_table(config)
 
@@ -80,6 +84,14 @@ def ablate(config: AblationConfig, only: Sequence[str] = ()) -> Path:
 def result_path(config: AblationConfig, variant: Variant) -> Path:
     """Where a variant's result is or will be."""
     return Path(config.output) / variant.name / "result.json"
+
+
+def _is_done(config: AblationConfig, variant: Variant, data: PreparedData) -> bool:
+    """Whether a variant has a result; InvalidInputError if that is one of other settings, which no row may mix with."""
+    path = result_path(config, variant)
+    if path.is_file():
+        check_settings(json.loads(path.read_text())["identity"], identity(config, variant, data), path)
+    return path.is_file()
 
 
 def _stacks(
@@ -114,14 +126,15 @@ def _run(config: AblationConfig, variant: Variant, data: PreparedData, stacks: l
         budget.seed,
     )
     path = result_path(config, variant)
-    state = run_budget(PlainObjective(network), dataset, budget, path.parent, identity(config, variant))
+    own = identity(config, variant, data)
+    state = run_budget(PlainObjective(network), dataset, budget, path.parent, own)
     take_average(state)
     network.cpu()
     report = validate(network, model, data.split("val"))  # type: ignore[arg-type]
     patients = {case.name: case.patient for case in data.split("val")}
     result = {
         "variant": to_dict(variant),
-        "identity": identity(config, variant),
+        "identity": own,
         "cases": report.cases,
         "dice": report.dice,
         "mean_dice": report.mean_dice,
@@ -140,7 +153,7 @@ def _leave_out_auxiliary_heads(network: nn.Module) -> None:
             parameter.requires_grad_(False)
 
 
-def identity(config: AblationConfig, variant: Variant) -> dict[str, Any]:
+def identity(config: AblationConfig, variant: Variant, data: PreparedData) -> dict[str, Any]:
     """Everything that decides the outcome of a variant's run, as plain types."""
     shared = {
         name: value for name, value in to_dict(config).items() if name not in ("data", "output", "variants", "budget")
@@ -149,7 +162,7 @@ def identity(config: AblationConfig, variant: Variant) -> dict[str, Any]:
     own = to_dict(variant)
     if variant.backbone is not None:
         own["backbone"] = hashlib.sha256(Path(variant.backbone).read_bytes()).hexdigest()
-    return {**shared, "budget": budget, "variant": own}
+    return {**shared, "budget": budget, "variant": own, "training_cases": training_content(data)}
 
 
 def costs(state: LoopState, network: nn.Module) -> dict[str, Any]:
@@ -163,20 +176,11 @@ def costs(state: LoopState, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def patient_interval(cases: dict[str, dict[str, float]], patients: dict[str, str], seed: int = 0) -> list[float]:
-    """95 % bootstrap interval of the mean Dice, resampling patients (cases of a patient stay together)."""
-    by_patient: dict[str, list[list[float]]] = {}
-    for case, scores in cases.items():
-        by_patient.setdefault(patients[case], []).append(list(scores.values()))
-    groups = [np.asarray(rows, dtype=np.float64) for rows in by_patient.values()]
-    random = np.random.default_rng(seed)
-    means = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([groups[i] for i in random.integers(len(groups), size=len(groups))])
-        present = ~np.isnan(rows)
-        counted = present.sum(axis=0)
-        means.append(float((np.where(present, rows, 0).sum(axis=0)[counted > 0] / counted[counted > 0]).mean()))
-    return [float(q) for q in np.percentile(means, (2.5, 97.5))]
+def patient_interval(cases: dict[str, dict[str, float]], patients: dict[str, str]) -> list[float] | None:
+    """95 % bootstrap interval of the mean Dice, as `evaluate` makes it; None with a single patient."""
+    scores = np.array([list(case.values()) for case in cases.values()], dtype=np.float64)
+    overall = summarise(scores, [patients[name] for name in cases], Bootstrap()).overall
+    return None if math.isnan(overall.low) else [overall.low, overall.high]
 
 
 def write_table(config: AblationConfig) -> Path:
@@ -198,12 +202,11 @@ def table(results: Sequence[dict[str, Any]], labels: Sequence[str]) -> str:
     head = ["variant", *(name.replace("_", " ") for name in shown), "mean", "95 % interval", "trainable", "all weights"]
     lines = ["| " + " | ".join([*head, "CPU s/step"]) + " |", "|---" * (len(head) + 1) + "|"]
     for result in results:
-        low, high = result["interval"]
         cells = [
             result["variant"]["name"],
             *(f"{result['dice'][name]:.3f}" for name in shown),
             f"{result['mean_dice']:.3f}",
-            f"{low:.3f}-{high:.3f}",
+            "-".join(f"{end:.3f}" for end in result["interval"] or ()) or "-",
             f"{result['trainable_parameters'] / 1e6:.2f} M",
             f"{result['total_parameters'] / 1e6:.2f} M",
             f"{result['median_cpu_seconds_per_step']:.2f}",

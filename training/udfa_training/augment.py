@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from udfa.errors import InvalidInputError
+from udfa_training.bounds import check_at_least, check_shares
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.scale < 1:
             raise InvalidInputError(f"scale is {self.scale}, but must be at least 0 and below 1.")
-        for name in ("flip_probability", "intensity_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be within 0 and 1.")
+        check_at_least(0, self, ("rotation_degrees", "shift_share"))
+        check_shares(self, ("flip_probability", "intensity_probability"))
 
 
 class Augmentation:
@@ -57,6 +58,7 @@ class Augmentation:
 
         self.size = size
         self.config = config
+        self.reach = round(size * (1 + config.scale) * _turned_side(config.rotation_degrees))
         low, high = -config.scale, config.scale
         self.affine = RandAffine(
             prob=1.0,
@@ -70,7 +72,10 @@ class Augmentation:
             [
                 RandGaussianNoise(prob=p, std=0.15, sample_std=True),
                 RandGaussianSmooth(prob=p, sigma_x=(0.4, 1.2), sigma_y=(0.4, 1.2)),
-                RandSimulateLowResolution(prob=p, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
+                # Plain "nearest" would shift the image by half a pixel and more against its labels.
+                RandSimulateLowResolution(
+                    prob=p, zoom_range=(0.5, 1.0), downsample_mode="nearest-exact", upsample_mode="bilinear"
+                ),
                 RandAdjustContrast(prob=p, gamma=(0.7, 1.5)),
                 RandScaleIntensity(prob=p, factors=0.25),
                 RandShiftIntensity(prob=p, offsets=0.3, safe=False),
@@ -93,9 +98,7 @@ class Augmentation:
         """
         shift = self.config.shift_share * self.size
         row, column = (c + float(random.uniform(-shift, shift)) for c in centre)
-        image, label = (
-            _crop(x, row, column, round(self.size * (1 + self.config.scale) * 1.25)) for x in (image, label)
-        )
+        image, label = (_crop(x, row, column, self.reach) for x in (image, label))
         seed = int(random.integers(2**31))
         image = _plain(self.affine.set_random_state(seed)(image, mode="bilinear"))
         label = _plain(self.affine.set_random_state(seed)(label, mode="nearest"))
@@ -105,6 +108,12 @@ class Augmentation:
             image, label = (torch.flip(torch.rot90(x, turns, (1, 2)), flips) for x in (image, label))
         self.intensity.set_random_state(seed)
         return _plain(self.intensity(image)).contiguous(), label.to(torch.int64).contiguous()
+
+
+def _turned_side(degrees: float) -> float:
+    """Side of the upright square that holds a unit square turned by up to so many degrees; at least 1.25."""
+    angle = math.radians(min(degrees, 45.0))
+    return max(1.25, math.cos(angle) + math.sin(angle))
 
 
 def _crop(x: Tensor, row: float, column: float, size: int) -> Tensor:

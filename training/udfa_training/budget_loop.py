@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +17,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from udfa.errors import InvalidInputError, UDFAError
+from udfa_training.bounds import Precision, check_at_least, check_positive, check_shares
 from udfa_training.csv_table import CsvTable
-from udfa_training.loop_parts import draw_seed, follow, read_state, sample_order, warmup_cosine, write_state
+from udfa_training.loop_parts import (
+    at_weights,
+    check_finite,
+    clipped_norm,
+    draw_seed,
+    follow,
+    read_state,
+    sample_order,
+    warmup_cosine,
+    write_state,
+)
 from udfa_training.resume_rules import check_settings
 
 LOG_EVERY = 20
@@ -49,8 +58,8 @@ class Budget:
     """Device kind for Lightning Fabric: auto, cpu, cuda, mps."""
     devices: int = 1
     """Processes or GPUs on this node."""
-    precision: str = "bf16-mixed"
-    """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
+    precision: Precision = "bf16-mixed"
+    """Precision for Lightning Fabric."""
     workers: int = 0
     """Loader processes."""
     seed: int = 0
@@ -59,9 +68,10 @@ class Budget:
     """Steps between saved states."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "devices", "save_every"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        check_at_least(1, self, ("steps", "batch_size", "devices", "save_every"))
+        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay"))
+        check_positive(self, ("learning_rate", "gradient_clip"))
+        check_shares(self, ("ema_decay",))
 
 
 @dataclass
@@ -124,6 +134,7 @@ def _train(
 ) -> None:
     output, settings, last_step = run
     model, optimizer = fabric.setup(state.module, state.optimizer)
+    at_weights(state.optimizer)
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
     log = CsvTable(output / "log.csv", state.step) if fabric.is_global_zero else None
     progress = tqdm(total=budget.steps, initial=state.step, desc=output.name, disable=not fabric.is_global_zero)
@@ -133,9 +144,11 @@ def _train(
             group["lr"] = budget.learning_rate * warmup_cosine(state.step, budget.warmup_steps, budget.steps)
         seed = draw_seed(budget.seed, fabric, state.step)
         loss = model(*(fabric.to_device(part) for part in batch), seed=seed)
-        value = _finite(loss, state.step, output)
+        value = float(loss.item())
+        check_finite(value, "loss", state.step, output / "last.pt")
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=budget.gradient_clip)
+        norm = clipped_norm(fabric, model, optimizer, budget.gradient_clip)
+        check_finite(norm, "gradient", state.step, output / "last.pt")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         follow(state.average, state.module, state.step, budget.ema_decay)
@@ -157,17 +170,6 @@ def _loader(dataset: Dataset[Any], budget: Budget, fabric: Fabric, first: int, l
     """Batches of the steps from first to last; the same however the run was split."""
     order = sample_order(range(first, last), budget.batch_size, 1, fabric.world_size, fabric.global_rank)
     return DataLoader(dataset, budget.batch_size, sampler=order, num_workers=budget.workers)
-
-
-def _finite(loss: Tensor, step: int, output: Path) -> float:
-    """The loss as a number; UDFAError if it is NaN or infinite."""
-    value = float(loss.item())
-    if not math.isfinite(value):
-        raise UDFAError(
-            f"The loss became {value} at step {step} of {output}. Start anew with a lower learning_rate or precision "
-            f"32-true in another output folder."
-        )
-    return value
 
 
 @torch.no_grad()

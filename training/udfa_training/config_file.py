@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import yaml
 
+from udfa.checkpoint import CheckpointInfo, read_info
 from udfa.config import from_dict, to_dict
 from udfa.errors import CheckpointError, InvalidInputError
+from udfa.models import resolve_model
 from udfa_training.augment import AugmentConfig
+from udfa_training.dataset import open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.unified_config import UnifiedConfig, unified_from_fields
 
@@ -45,12 +48,11 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> FitConfig | Un
     where = "command line" if path is None else str(path)
     tasks = fields.get("tasks")
     if tasks is None:
-        return from_dict(FitConfig, with_augmentation_of_init(with_model_of_init(fields)), where)
+        return from_dict(FitConfig, completed(fields), where)
     if isinstance(tasks, dict):
         common = {name: value for name, value in fields.items() if name not in ("tasks", "shared", "output")}
-        given = {n: with_model_of_init({**common, **own}) for n, own in tasks.items() if isinstance(own, dict)}
-        merged = {name: with_augmentation_of_init(task) for name, task in given.items()}
-        fields = {**fields, "tasks": {**tasks, **merged}}
+        given = {name: completed({**common, **own}) for name, own in tasks.items() if isinstance(own, dict)}
+        fields = {**fields, "tasks": {**tasks, **given}}
     return unified_from_fields(fields, where)
 
 
@@ -79,54 +81,57 @@ def read_fields(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     return fields
 
 
-def with_model_of_init(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with a complete `model`: what a run that starts from a checkpoint leaves out is as there.
+def completed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a run with what it takes over from the checkpoint `init`: model and augmentation.
 
-    Nothing is added when `model` names its task and labels, or when there is no checkpoint or no data to ask.
+    Nothing is added without a checkpoint, or when it cannot be read but the fields describe the model themselves: the
+    run says so when it begins.
+
+    Raises:
+        CheckpointError: The model is to be that of the checkpoint, which cannot be read.
+        InvalidInputError: The labels are to be those of the data, which are not prepared.
     """
-    model = fields.get("model", {})
-    init, data = fields.get("init"), fields.get("data")
-    complete = not isinstance(model, dict) or {"task", "labels"} <= set(model)
-    if complete or not isinstance(init, str) or not isinstance(data, str):
+    init, data, model = fields.get("init"), fields.get("data"), fields.get("model", {})
+    if not isinstance(init, str):
         return fields
-    from udfa.checkpoint import read_info
-    from udfa.models import resolve_model
-    from udfa_training.dataset import open_prepared
+    without_model = isinstance(model, dict) and not {"task", "labels"} <= set(model) and isinstance(data, str)
+    try:
+        source = read_info(resolve_model(init))
+    except CheckpointError:
+        if without_model:
+            raise
+        return fields
+    taken = {"augment": augmentation_of(source, fields.get("augment", {}))}
+    if without_model:
+        taken["model"] = model_of(source, Path(str(data)), model)
+    return {**fields, **taken}
 
-    source = read_info(resolve_model(init)).config
-    prepared = open_prepared(Path(data))
-    labels = tuple(model.get("labels", prepared.labels))
-    base = to_dict(source)
+
+def model_of(source: CheckpointInfo, data: Path, own: dict[str, Any]) -> dict[str, Any]:
+    """Return the model of a checkpoint with the labels of the data; `own` values stay."""
+    labels = tuple(own["labels"] if "labels" in own else open_prepared(data).labels)
+    base = to_dict(source.config)
     base["labels"] = list(labels)
     base["network"]["num_classes"] = len(labels) + 1
-    kept = [name for name in source.postprocessing.largest_component_labels if name in labels]
+    kept = [name for name in source.config.postprocessing.largest_component_labels if name in labels]
     base["postprocessing"]["largest_component_labels"] = kept
-    if labels != source.labels:
-        base["task"] = f"{Path(data).name} ({source.preprocessing.modality})"
-    return {**fields, "model": _merged(base, model)}
+    if labels != source.config.labels:
+        base["task"] = f"{data.name} ({source.config.preprocessing.modality})"
+    return _merged(base, own)
 
 
-def with_augmentation_of_init(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with the augmentation that the checkpoint `init` was trained with, where they give none.
+def augmentation_of(source: CheckpointInfo, own: Any) -> Any:
+    """Return the augmentation that a checkpoint was trained with last; `own` values stay.
 
-    Whether images may be flipped or turned is as much a property of the data as of the run. Single values that the
-    fields do give stay.
+    Whether images may be flipped or turned is as much a property of the data as of the run.
     """
-    init, own = fields.get("init"), fields.get("augment", {})
-    if not isinstance(init, str) or not isinstance(own, dict):
-        return fields
-    from udfa.checkpoint import read_info
-    from udfa.models import resolve_model
-
-    try:
-        history = read_info(resolve_model(init)).training.get("history", [])
-    except CheckpointError:
-        # A run says so when it begins; settings may be read where the checkpoint is not.
-        return fields
-    earlier = [run["settings"]["augment"] for run in history if "augment" in run.get("settings", {})]
+    if not isinstance(own, dict):
+        return own
+    runs = source.training.get("history", [])
+    earlier = [run["settings"]["augment"] for run in runs if "augment" in run.get("settings", {})]
     known = set(AugmentConfig.__dataclass_fields__)
     base = {name: value for name, value in earlier[-1].items() if name in known} if earlier else {}
-    return {**fields, "augment": {**base, **own}}
+    return {**base, **own}
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

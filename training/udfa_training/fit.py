@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from udfa.errors import CancelledError, UDFAError
+from udfa.errors import CancelledError
 from udfa_training.click_stage import ClickObjective
 from udfa_training.fit_config import FitConfig
 from udfa_training.journal import Journal
 from udfa_training.loaders import make_loader
-from udfa_training.loop_parts import draw_seed, warmup_cosine
+from udfa_training.loop_parts import check_finite, clipped_norm, draw_seed, warmup_cosine
 from udfa_training.milestones import Milestones
 from udfa_training.set_up import Plan, make_plan, make_state
-from udfa_training.stopping import StopRequest, diverged, failures_explained
+from udfa_training.stopping import StopRequest, failures_explained
 from udfa_training.supervised_stage import SupervisedObjective, over_processes
-from udfa_training.training_state import TrainingState, pull_back, restore, restore_average, save, update_average
+from udfa_training.training_state import TrainingState, follow_to_device, pull_back, restore, save, update_average
 from udfa_training.unified_config import UnifiedConfig
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long processes wait for each other: the first one prepares all cases, which takes longer than torch's minutes."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,12 @@ def execute(config: FitConfig | UnifiedConfig, stop_after: int | None = None) ->
 def make_fabric(config: FitConfig | UnifiedConfig) -> Fabric:
     """Return Lightning Fabric for the devices and nodes that the settings name."""
     common = config.common if isinstance(config, UnifiedConfig) else config
-    strategy = "auto"
+    strategy: str | DDPStrategy = "auto"
     if common.devices * common.num_nodes > 1:
         # Weights that a step does not use: those of other tasks, and the prompt encoder in stage network.
         clicks = common.model.network.prompt_channels is not None and common.stage == "network"
         partly = isinstance(config, UnifiedConfig) or clicks
-        strategy = "ddp_find_unused_parameters_true" if partly else "ddp"
+        strategy = DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=partly)
     return Fabric(
         accelerator=common.accelerator,
         devices=common.devices,
@@ -151,7 +155,7 @@ def train(run: Run, last_step: int) -> None:
     objectives = Objectives(config, [task.network for task in run.plan.tasks], fabric.world_size)
     model, optimizer = fabric.setup(objectives, state.optimizer)
     model.mark_forward_method("dice_sums")
-    restore_average(state, fabric)
+    follow_to_device(state, fabric)
     batches = batches_of(run)
     progress = tqdm(total=config.steps, initial=state.step, desc="fit", disable=not fabric.is_global_zero)
     stopping = False
@@ -197,9 +201,8 @@ def step(run: Run, model: Any, optimizer: Any, batches: list[Iterator[Any]]) -> 
             fabric.backward(loss / len(parts))
         losses.append(loss.detach())
     mean, stop = agreed(fabric, torch.stack(losses).mean(), run.stop.asked)
-    if not math.isfinite(mean):
-        raise UDFAError(diverged(mean, state.step, run.saved))
-    fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
+    check_finite(mean, "loss", state.step, run.saved)
+    check_finite(clipped_norm(fabric, model, optimizer, config.gradient_clip), "gradient", state.step, run.saved)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     pull_back(state, optimizer.param_groups[0]["lr"] * config.pull)

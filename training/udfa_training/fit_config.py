@@ -8,11 +8,12 @@ from typing import Literal, Optional
 from udfa.config import ModelConfig
 from udfa.errors import InvalidInputError
 from udfa_training.augment import AugmentConfig
+from udfa_training.bounds import Precision, check_at_least, check_positive, check_shares
 from udfa_training.click_simulation import ReaderConfig
 
-POSITIVE = (
-    *("size", "batch_size", "accumulate", "steps", "devices", "num_nodes"),
-    *("log_every", "save_every", "validate_every"),
+COUNTS = (
+    *("size", "batch_size", "accumulate", "steps", "devices", "num_nodes", "max_clicks"),
+    *("log_every", "save_every", "validate_every", "quick_cases"),
 )
 """Settings that must be at least 1."""
 
@@ -78,8 +79,8 @@ class FitConfig:
     """Processes or GPUs on each node."""
     num_nodes: int = 1
     """Computers; with more than one, start the command on each by torchrun."""
-    precision: str = "bf16-mixed"
-    """Precision for Lightning Fabric, such as bf16-mixed or 32-true."""
+    precision: Precision = "bf16-mixed"
+    """Precision for Lightning Fabric."""
     workers: int = 1
     """Loader processes."""
     cache: Optional[str] = "auto"
@@ -97,11 +98,10 @@ class FitConfig:
     """Validation cases used for these; all are used at the end."""
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
-        if self.pull < 0:
-            raise InvalidInputError(f"pull is {self.pull}, but must be at least 0.")
+        check_at_least(1, self, COUNTS)
+        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay", "pull"))
+        check_positive(self, ("learning_rate", "backbone_learning_rate", "gradient_clip"))
+        check_shares(self, ("foreground_share", "ema_decay"))
         if self.pull and self.init is None:
             raise InvalidInputError("pull draws the weights back to those of a checkpoint; name it with init.")
         if self.size % 32:

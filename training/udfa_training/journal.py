@@ -27,7 +27,8 @@ class Journal:
             (output / name).mkdir(exist_ok=True)
         self.validations = {name: CsvTable(output / name / "validation.csv", validated) for name in tasks}
         self.board = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else None)
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self.started = self.last - float(self.steps.rows[-1].get("seconds") or 0 if self.steps.rows else 0)
         self.images = 0
 
     def count(self, images: int) -> None:

@@ -14,9 +14,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from udfa.errors import InvalidInputError
+from udfa.errors import InvalidInputError, UDFAError
 from udfa.volume_io import written_aside
-from udfa_training.stopping import LOADER_FAILURE
+from udfa_training.stopping import LOADER_FAILURE, diverged
 
 
 def warmup_cosine(step: int, warmup_steps: int, steps: int) -> float:
@@ -40,6 +40,33 @@ def follow(average: Mapping[str, Tensor], module: nn.Module, step: int, decay: f
     decay = min(decay, (1 + step) / (10 + step))
     current = [p.detach() for p in module.parameters() if p.requires_grad]
     torch._foreach_lerp_(list(average.values()), current, 1 - decay)
+
+
+def at_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Bring a restored optimiser's moments to where its weights are: Fabric moves the weights alone."""
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def check_finite(value: float, name: str, step: int, saved: Path) -> None:
+    """Stop a run before it spoils its weights.
+
+    Args:
+        value: Loss or gradient norm.
+        name: Which of them it is.
+        step: Steps done.
+        saved: Path of the resumable state.
+
+    Raises:
+        UDFAError: The value is NaN or infinite.
+    """
+    if not math.isfinite(value):
+        raise UDFAError(diverged(name, value, step, saved))
+
+
+def clipped_norm(fabric: Fabric, model: Any, optimizer: Any, largest: float) -> float:
+    """Clip the gradient in place; returns its norm before that, which may be NaN or infinite."""
+    norm = fabric.clip_gradients(model, optimizer, max_norm=largest, error_if_nonfinite=False)
+    return float(norm)  # type: ignore[arg-type]
 
 
 def sample_order(steps: range, batch_size: int, accumulate: int, processes: int, rank: int) -> list[int]:

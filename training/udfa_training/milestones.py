@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,10 @@ class Milestones:
     def _tell_best(self, state: TrainingState) -> None:
         """Say which step was the best on the first validation cases, when the start was among them."""
         config = self.plan.common
-        if config.init is None or config.stage != "network" or not state.best_dice:
+        if config.init is None or config.stage != "network" or state.best_dice < 0:
             return
-        where = f"on the first {config.quick_cases} validation cases"
+        number = len(_cases(self.plan.tasks[0], quick=True))
+        where = f"on {number} validation case{'s' * (number != 1)}"
         if state.best_step:
             logger.info("Best %s: step %d, mean Dice %.4f.", where, state.best_step, state.best_dice)
             return
@@ -129,7 +131,8 @@ class Milestones:
 
     def _keep_best(self, state: TrainingState, networks: dict[str, UDFA], reports: Reports) -> None:
         """Publish as `best` when the mean over the tasks is the best so far: the weights of all tasks fit together."""
-        mean = float(np.mean([report.mean_dice for report in reports.values()]))
+        means = [report.mean_dice for report in reports.values() if report.cases]
+        mean = float(np.mean(means)) if means else math.nan
         if mean > state.best_dice:
             state.best_dice, state.best_step = mean, state.step
             self._publish("best", state.step, networks, reports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from udfa.config import PreprocessingConfig, to_dict
 from udfa.errors import InvalidInputError
 from udfa.geometry import canonical_orientation, reorient
-from udfa.models import resolve_model
+from udfa.models import file_sha256, resolve_model
 from udfa.networks.backbone import FrozenBackbone
 from udfa.preprocessing import intensity_rule, network_slices, plane_grid
 from udfa.volume_io import read_volume
@@ -72,7 +73,7 @@ def pretrain(config: PretrainConfig, stop_after: int | None = None) -> Path:
     dataset = make_dataset(config, found)
     objective = MaskedImages(backbone, config.masked_share, config.mask_side)
     output = Path(config.output)
-    state = run_budget(objective, dataset, config.budget, output, identity(config), stop_after)
+    state = run_budget(objective, dataset, config.budget, output, identity(config, found), stop_after)
     if state.step < config.budget.steps:
         return output / "last.pt"
     take_average(state)
@@ -129,12 +130,17 @@ def load_images(path: Path, config: PreprocessingConfig) -> SliceStack:
     return SliceStack(images, np.zeros(images.shape, dtype=np.uint8))
 
 
-def identity(config: PretrainConfig) -> dict[str, Any]:
-    """What a resumed run must repeat, as plain types."""
+def identity(config: PretrainConfig, found: list[list[Path]]) -> dict[str, Any]:
+    """What a resumed run must repeat, as plain types: folders may move, but must hold volumes of the same names."""
+    names = [hashlib.sha256("/".join(path.name for path in paths).encode()).hexdigest() for paths in found]
     return {
         **fixed_settings(config, ("output", "init")),
-        "sources": [fixed_settings(source, ("data",)) for source in config.sources],
+        "sources": [
+            {**fixed_settings(source, ("data",)), "volumes": f"{len(paths)} with names {name[:12]}"}
+            for source, paths, name in zip(config.sources, found, names)
+        ],
         "budget": fixed_settings(config.budget),
+        "weights_of_init": None if config.init is None else file_sha256(resolve_model(config.init))[:12],
     }
 
 
@@ -150,7 +156,7 @@ def description(config: PretrainConfig, found: list[list[Path]]) -> dict[str, An
             entry["patients"] = sorted({case.patient for case in prepared.split("train")})
             entry["licence"] = prepared.licence
         data.append(entry)
-    settings = {name: value for name, value in identity(config).items() if name != "sources"}
+    settings = {name: value for name, value in identity(config, found).items() if name != "sources"}
     settings["budget"] = {"steps": config.budget.steps, **settings["budget"]}
     return {
         "method": "masked image modelling without labels; averaged weights",

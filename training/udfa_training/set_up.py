@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udfa.checkpoint import load_checkpoint
+from udfa.checkpoint import load_checkpoint, read_info
 from udfa.errors import InvalidInputError
 from udfa.models import resolve_model
 from udfa.networks.backbone import load_pretrained
@@ -19,8 +19,9 @@ from udfa.networks.udfa import UDFA
 from udfa_training.backbone_file import load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
-from udfa_training.manifest import MANIFEST, read_json
+from udfa_training.misfits import other_labels, warn_of_misfits, warn_of_seen_patients
 from udfa_training.resume_rules import FREE, fixed_settings
+from udfa_training.stack_cache import training_content
 from udfa_training.training_state import TrainingState
 from udfa_training.transfer import Transfer, take_over
 from udfa_training.unified_config import UnifiedConfig
@@ -97,47 +98,39 @@ def make_plan(config: FitConfig | UnifiedConfig) -> Plan:
     """
     if isinstance(config, FitConfig):
         task = make_task("", config)
-        return Plan((task,), Path(config.output), fixed_settings(config, FREE | PLACES))
+        return Plan((task,), Path(config.output), identity(task))
     tasks = tuple(make_task(name, task) for name, task in config.tasks.items())
     share([task.network for task in tasks], config.shared)
-    identity = {"shared": config.shared, "tasks": {t.name: fixed_settings(t.config, FREE | PLACES) for t in tasks}}
-    return Plan(tasks, Path(config.output), identity, config.shared)
+    all_tasks = {"shared": config.shared, "tasks": {task.name: identity(task) for task in tasks}}
+    return Plan(tasks, Path(config.output), all_tasks, config.shared)
+
+
+def identity(task: Task) -> dict[str, Any]:
+    """Return what a resumed run must repeat: files and folders may have moved, but must hold the same."""
+    init = task.config.init
+    return {
+        **fixed_settings(task.config, FREE | PLACES),
+        "training_cases": training_content(task.data),
+        "weights_of_init": None if init is None else read_info(resolve_model(init)).content_sha256[:12],
+    }
 
 
 def make_task(name: str, config: FitConfig) -> Task:
     """Open the data of a task and build its network, from `config.init` if there is one."""
     data = open_prepared(Path(config.data), config.fold)
-    warn_of_other_images(data, config)
+    warn_of_misfits(data, config)
     if data.labels != config.model.labels:
-        raise InvalidInputError(
-            f"The data has labels {data.labels}, but the model {config.model.labels}. They must agree."
-        )
+        raise InvalidInputError(other_labels(data.labels, config.model.labels))
     torch.manual_seed(config.seed)
     network = UDFA(config.model.network)
     transfer = None
     if config.init is not None:
-        transfer = initialise(network, config)
+        transfer = initialise(network, config, data)
         logger.info("%s%s: %s", f"{name}: " if name else "", config.init, transfer.describe())
     else:
         fill_backbone(network, config)
     select_trainable(network, config)
     return Task(name, config, data, network.to(memory_format=torch.channels_last), transfer)  # type: ignore[call-overload]
-
-
-def warn_of_other_images(data: PreparedData, config: FitConfig) -> None:
-    """Warn when the images are not what the preprocessing expects."""
-    expected = config.model.preprocessing
-    modality = read_json(data.folder / MANIFEST).get("modality", expected.modality)
-    if modality != expected.modality:
-        logger.warning(
-            "%s holds %s images, but the preprocessing is for %s. Set model.preprocessing, or start from another "
-            "checkpoint.",
-            *(data.folder, modality, expected.modality),
-        )
-    if expected.in_plane_spacing_mm is not None and not all(case.spacing_known for case in data.cases):
-        logger.warning(
-            "The spacing of cases in %s is not known: set model.preprocessing.in_plane_spacing_mm to null.", data.folder
-        )
 
 
 def fill_backbone(network: UDFA, config: FitConfig) -> None:
@@ -151,7 +144,7 @@ def fill_backbone(network: UDFA, config: FitConfig) -> None:
         logger.warning("The backbone is frozen and has random weights: name init or backbone_weights.")
 
 
-def initialise(network: UDFA, config: FitConfig) -> Transfer:
+def initialise(network: UDFA, config: FitConfig, data: PreparedData) -> Transfer:
     """Take over the weights of the checkpoint `config.init`; rows of new labels keep their initial ones."""
     weights = None if config.backbone_weights is None else Path(config.backbone_weights)
     source = load_checkpoint(resolve_model(config.init), weights)
@@ -160,6 +153,7 @@ def initialise(network: UDFA, config: FitConfig) -> Transfer:
             f"{config.init} has labels {source.info.config.labels}, the model {config.model.labels}. Stage clicks "
             f"leaves the automatic result as it is: first train stage network on the new labels."
         )
+    warn_of_seen_patients(source.info, data)
     return take_over(network, config.model.labels, source)
 
 

@@ -49,7 +49,7 @@ def load_stacks(
     A stack is found by the SHA-256 of its files in the manifest, their size and time of change, and the preprocessing,
     so that none is used for other data or settings.
     """
-    hashes = _hashes(data.folder)
+    hashes = file_hashes(data.folder)
     items = [{"case": c, "key": stack_key(c, hashes.get(c.name, ()), config, num_classes)} for c in cases]
     stacks = PersistentDataset(items, _Load(config, num_classes), cache, hash_func=lambda item: item["key"].encode())
     for index, case in enumerate(cases):
@@ -77,10 +77,17 @@ def stack_key(case: CaseEntry, hashes: tuple[str, ...], config: PreprocessingCon
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _hashes(folder: Path) -> dict[str, tuple[str, ...]]:
-    """SHA-256 of image and label of each case, as far as the manifest has them."""
+def file_hashes(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return the SHA-256 of image and label of each case, as far as the manifest of a prepared data set has them."""
     rows = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["cases"]
     return {row["name"]: tuple(row[k] for k in ("image_sha256", "label_sha256") if k in row) for row in rows}
+
+
+def training_content(data: PreparedData) -> str:
+    """Return the number of training cases and a digest of their names and files, the same wherever they lie."""
+    cases, hashes = data.split("train"), file_hashes(data.folder)
+    text = json.dumps(sorted((case.name, *hashes.get(case.name, ())) for case in cases))
+    return f"{len(cases)} with content {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 class _Load(Transform):

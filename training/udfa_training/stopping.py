@@ -58,10 +58,10 @@ class StopRequest:
         self._before = {}
 
 
-def diverged(loss: float, step: int, saved: Path) -> str:
-    """Return the message for a loss that is not finite."""
+def diverged(name: str, value: float, step: int, saved: Path) -> str:
+    """Return the message for a loss or a gradient that is not finite."""
     return (
-        f"The loss became {loss} at step {step}. {where_saved(saved)} Resume with precision 32-true, or start anew "
+        f"The {name} became {value} at step {step}. {where_saved(saved)} Resume with precision 32-true, or start anew "
         f"with a lower learning_rate in another output folder."
     )
 

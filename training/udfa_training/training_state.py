@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from udfa.errors import InvalidInputError
-from udfa_training.loop_parts import follow, read_state, write_state
+from udfa_training.loop_parts import at_weights, follow, read_state, write_state
 from udfa_training.resume_rules import check_settings
 
 
@@ -27,8 +27,8 @@ class TrainingState:
     """Moving average of the weights that train."""
     step: int = 0
     """Steps done."""
-    best_dice: float = 0.0
-    """Mean Dice of the best validation."""
+    best_dice: float = -1.0
+    """Mean Dice of the best validation; below 0 before the first."""
     best_step: int = 0
     """Step of the best validation."""
     validated: int = 0
@@ -52,8 +52,9 @@ def pull_back(state: TrainingState, share: float) -> None:
     torch._foreach_lerp_([weights[name] for name in state.anchor], list(state.anchor.values()), min(share, 1.0))
 
 
-def restore_average(state: TrainingState, fabric: Fabric) -> None:
-    """Bring the moving average and the anchor to the device of the network."""
+def follow_to_device(state: TrainingState, fabric: Fabric) -> None:
+    """Bring the moving average, the anchor and the optimiser's moments to the device of the network."""
+    at_weights(state.optimizer)
     state.average = {name: fabric.to_device(value) for name, value in state.average.items()}
     state.anchor = {name: fabric.to_device(value) for name, value in state.anchor.items()}
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import slicer
 from PySide6 import QtCore, QtWidgets
 
-from doubles.pythonqt import CLASSES, PythonQtManners
+from doubles.qt_classes import CLASSES, PythonQtManners
 from headless.app_double import AppDouble
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from doubles.pythonqt import PythonQtManners
+from doubles.qt_classes import PythonQtManners
 
 HEADER_HEIGHT = 26
 

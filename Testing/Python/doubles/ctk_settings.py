@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
-from doubles.pythonqt import PythonQtManners, findSignal, hasQtProperty, setQtProperty
+from doubles.qt_classes import PythonQtManners, findSignal, hasQtProperty, setQtProperty
 
 
 class ctkComboBox(PythonQtManners, QtWidgets.QComboBox):

@@ -15,8 +15,8 @@ from typing import Any
 import slicer
 import vtk
 
-from doubles.pythonqt import CLASSES
 from doubles.qmrml import qMRMLNodeComboBox
+from doubles.qt_classes import CLASSES
 
 PROPERTY = "SlicerParameterName"
 RESERVED = (

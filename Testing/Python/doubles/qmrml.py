@@ -9,7 +9,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
-from doubles.pythonqt import PythonQtManners
+from doubles.qt_classes import PythonQtManners
 
 
 def stored(name: str, kind: Any) -> QtCore.Property:

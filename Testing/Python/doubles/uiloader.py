@@ -7,6 +7,8 @@ from typing import Any
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
+from doubles import ctk, qmrml, qt_classes
+
 MRML_SIGNAL = "mrmlSceneChanged(vtkMRMLScene*)"
 MRML_SLOT = "setMRMLScene(vtkMRMLScene*)"
 LAYOUTS = ("QVBoxLayout", "QHBoxLayout", "QFormLayout", "QGridLayout")
@@ -22,9 +24,7 @@ class UiLoader(QtUiTools.QUiLoader):
 
     def createWidget(self, className: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
         """Build one widget; called by Qt for every <widget> element."""
-        from doubles import ctk, pythonqt, qmrml
-
-        known = {**pythonqt.CLASSES, **ctk.WIDGETS, **qmrml.WIDGETS}
+        known = {**qt_classes.CLASSES, **ctk.WIDGETS, **qmrml.WIDGETS}
         if className not in known:
             self.problems.append(f"widget '{name}' is of class {className}, which the doubles do not have")
             return QtWidgets.QWidget(parent)

@@ -134,3 +134,44 @@ def test_locks_on_imported_segments_count(make):
     segmentation.GetSegment("imported").SetTag("UDFA.Locked", "1")
     bench.settle()
     assert locked(bench.segmentation) == {"imported"}
+
+
+def test_after_an_undo_that_brought_back_other_locks_redo_is_still_possible(make):
+    bench = make(greedy_spleen())
+    bench.click((2, 15, 12))
+    after = bench.labelmaps()["liver"]
+    tick(bench, "Spleen")
+    bench.undo()
+    assert bench.editor.logic.CanRedo()
+    bench.redo()
+    assert (bench.labelmaps()["liver"] == after).all()
+    assert rows(bench)["Spleen"]
+    assert len(bench.prompts) == 1
+
+
+def test_a_lock_that_is_set_after_an_undo_leaves_redo_possible(make):
+    bench = make(greedy_spleen())
+    bench.click((2, 15, 12))
+    bench.undo()
+    tick(bench, "Spleen")
+    bench.settle()
+    assert bench.editor.logic.CanRedo()
+    assert bench.segmentation.GetSegmentation().GetSegment("spleen").HasTag("UDFA.Locked")
+
+
+def test_after_a_lock_was_set_the_segmentation_wants_to_be_saved_again(make, tmp_path: Path):
+    bench = make(half_liver())
+    assert slicer.util.saveNode(bench.segmentation, str(tmp_path / "saved.seg.nrrd"))
+    assert not bench.segmentation.GetModifiedSinceRead()
+    tick(bench, "Spleen")
+    assert bench.segmentation.GetModifiedSinceRead()
+
+
+def test_edits_after_a_lock_are_noticed_again(make):
+    bench = make(half_liver())
+    tick(bench, "Spleen")
+    heard = []
+    segmentation = bench.segmentation.GetSegmentation()
+    segmentation.AddObserver(segmentation.SegmentModified, lambda caller, event: heard.append(event))
+    segmentation.GetSegment("spleen").SetName("Other")
+    assert len(heard) == 1

@@ -30,8 +30,10 @@ from udfa_training.backbone_file import save_backbone
 from udfa_training.budget_loop import Budget
 from udfa_training.cli import main
 from udfa_training.config_file import load_config
+from udfa_training.dataset import open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.loop_parts import warmup_cosine
+from udfa_training.prepare import find_pairs, prepare
 
 Ablation = Callable[..., AblationConfig]
 SMALL = NetworkConfig(num_classes=4, spa_channels=(8, 8, 16, 16, 16), lgfa_width=16, decoder_channels=(16, 16, 8, 8))
@@ -77,8 +79,24 @@ def test_a_saved_run_with_another_budget_is_refused(ablation: Ablation) -> None:
     ablate(config)
     result_path(config, config.variants[0]).unlink()
     other = dataclasses.replace(config, budget=dataclasses.replace(BUDGET, learning_rate=0.5))
-    with pytest.raises(InvalidInputError, match=r"budget.learning_rate was 0.001, now 0.5"):
+    with pytest.raises(InvalidInputError, match=r"last.pt holds.*budget.learning_rate was 0.001, now 0.5"):
         ablate(other)
+
+
+def test_a_row_of_another_budget_does_not_enter_the_table(ablation: Ablation) -> None:
+    config = ablation()
+    ablate(config, ["parts"])
+    longer = dataclasses.replace(config, budget=dataclasses.replace(BUDGET, steps=3))
+    with pytest.raises(InvalidInputError, match=r"parts/result.json holds.*budget.steps was 2, now 3"):
+        ablate(longer, ["coarse"])
+
+
+def test_data_without_validation_cases_are_refused_before_anything_trains(
+    ablation: Ablation, source: Path, tmp_path: Path
+) -> None:
+    data = prepare(find_pairs(source, []), tmp_path / "all-train")
+    with pytest.raises(InvalidInputError, match="no case in its 'val' split"):
+        ablate(ablation(data=str(data)))
 
 
 def test_an_unknown_variant_is_refused(ablation: Ablation) -> None:
@@ -150,7 +168,7 @@ def test_the_identity_of_a_run_knows_the_content_of_the_backbone(ablation: Ablat
     found = []
     for content in (b"one", b"two"):
         path.write_bytes(content)
-        found.append(identity(ablation(), variant))
+        found.append(identity(ablation(), variant, open_prepared(Path(ablation().data))))
     assert found[0] != found[1]
     assert found[0]["variant"]["name"] == found[1]["variant"]["name"]
 
@@ -178,7 +196,9 @@ def test_the_interval_resamples_patients_and_not_cases() -> None:
     patients = {name: name[0] for name in cases}
     # With two patients a resample is (a, a), (a, b) or (b, b): means 0.3, 0.6, 0.9.
     assert patient_interval(cases, patients) == pytest.approx([0.3, 0.9])
-    assert patient_interval({"a": {"x": float("nan"), "y": 0.5}}, {"a": "a"}) == pytest.approx([0.5, 0.5])
+    some = {"a": {"x": float("nan"), "y": 0.5}, "b": {"x": float("nan"), "y": 0.5}}
+    assert patient_interval(some, {"a": "a", "b": "b"}) == pytest.approx([0.5, 0.5])
+    assert patient_interval({"a": {"x": 0.5}}, {"a": "a"}) is None
 
 
 def test_the_table_shows_each_label_when_there_are_few() -> None:
@@ -195,6 +215,7 @@ def test_the_table_shows_each_label_when_there_are_few() -> None:
     assert lines[0].startswith("| variant | left ventricle | myocardium | mean |")
     assert lines[2] == "| U-DFA | 0.900 | 0.700 | 0.800 | 0.750-0.850 | 1.67 M | 7.18 M | 0.25 |"
     assert "left ventricle" not in table([result], ["a", "b", "c", "d", "e"])
+    assert "| 0.800 | - | 1.67 M |" in table([{**result, "interval": None}], ["left_ventricle", "myocardium"])
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.505), (110, 0.01)])

@@ -104,6 +104,28 @@ def test_image_and_label_are_turned_together() -> None:
         assert (label == 1).sum() > 60
 
 
+def test_a_coarser_resolution_does_not_shift_the_image_against_its_label() -> None:
+    """On a ramp, a shift by a pixel changes all values by 1."""
+    ramp = torch.arange(64.0).repeat(3, 64, 1)
+    coarser = next(t for t in Augmentation(64, AugmentConfig()).intensity.transforms if "Low" in type(t).__name__)
+    coarser.prob = 1.0
+    shifts = [(coarser.set_random_state(seed)(ramp) - ramp)[:, 16:48, 16:48].mean().item() for seed in range(20)]
+    assert np.abs(np.mean(shifts)) < 0.1
+    assert np.abs(shifts).max() < 0.3
+
+
+@pytest.mark.parametrize("degrees", [15.0, 30.0, 45.0, 180.0])
+def test_a_turned_crop_shows_the_slice_up_to_its_corners(degrees: float) -> None:
+    """On a ramp of slope 1, pixels repeated beyond the crop's border would have slope 0."""
+    rows, columns = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
+    turned = AugmentConfig(rotation_degrees=degrees, scale=0.0, shift_share=0.0, intensity_probability=0.0)
+    augmentation, random = Augmentation(64, turned), np.random.default_rng(0)
+    for _ in range(8):
+        planes, _ = augmentation(torch.stack([rows, columns, rows]), torch.zeros(1, 200, 200), (100, 100), random)
+        slopes = [planes[:2].diff(dim=axis).square().sum(dim=0) for axis in (1, 2)]
+        assert all(slope.min() > 0.9 for slope in slopes)
+
+
 def test_items_have_the_size_and_types_of_training() -> None:
     image, label = dataset([numbered_stack({1: 5}, side=150)], augment=AugmentConfig())[0]
     assert (image.shape, image.dtype) == ((3, 64, 64), torch.float32)

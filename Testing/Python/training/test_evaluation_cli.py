@@ -199,6 +199,18 @@ def relabelled(prepared: Path, *names: str) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "labels": list(names)}))
 
 
+@pytest.mark.parametrize(("trained_on", "seen"), [(["a", "c"], True), (["a", "b"], False)])
+def test_patients_that_the_checkpoint_was_trained_on_are_named(
+    trained_on: list[str], seen: bool, prepared: Path, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "trained.safetensors", tmp_path / "scores.json"
+    training = {"data_set": "made", "train": trained_on}
+    save_checkpoint(path, UDFA(MODEL.network), MODEL, Description("none", "tests", training))
+    assert evaluate("--checkpoint", path, "--data", prepared, "--output", output, "--device", "cpu") == 0
+    note = "trained was trained on 'made' with patients of these names: c. If they are the same patients, its scores"
+    assert any(line.startswith(note) for line in read_json(output)["notes"]) is seen
+
+
 def test_labels_of_checkpoint_and_data_are_matched_by_name(
     checkpoint: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,7 +163,7 @@ def test_labelmaps_of_a_folder_are_taken_with_the_labels_of_the_data(data: Prepa
 
 def test_a_dataset_json_names_the_labels_of_a_folder(data: PreparedData, tmp_path: Path) -> None:
     folder = folder_of_references(data, tmp_path / "nnunet")
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "Spleen": 1, "liver": 2}}))
     source = FolderSource(folder, data.labels, data.cases)
     assert dict(source.values) == {"spleen": 1, "liver": 2}
     result = evaluate(source, data.cases, match_labels(data.labels, [source]), Rules())

@@ -124,7 +124,19 @@ def test_the_start_is_validated_first_and_stays_best_when_training_does_harm(
     assert validations(output) == {0: 0.8, 1: 0.7}
     assert furthest(output / "best.safetensors", start) < 1e-3
     assert furthest(model, start) > 0.01
-    assert "No step was better than the start on the first 3 validation cases (mean Dice 0.8000)" in caplog.text
+    assert "No step was better than the start on 1 validation case (mean Dice 0.8000)" in caplog.text
+
+
+def test_a_start_that_finds_nothing_yet_is_published_as_best_until_a_step_finds_something(
+    tuning: Settings, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from udfa_training import milestones
+    from udfa_training.validation import ValidationReport
+
+    monkeypatch.setattr(milestones, "validate", lambda *_: ValidationReport({"c": {"liver": 0.0}}))
+    config = tuning(learning_rate=0.1)
+    fit(config)
+    assert furthest(Path(config.output) / "best.safetensors", start) < 1e-3
 
 
 def test_a_better_step_is_named_and_published_as_best(
@@ -143,7 +155,7 @@ def test_a_better_step_is_named_and_published_as_best(
     config = tuning(learning_rate=0.1)
     fit(config)
     assert furthest(Path(config.output) / "best.safetensors", start) > 0.01
-    assert "Best on the first 3 validation cases: step 1, mean Dice 0.7000." in caplog.text
+    assert "Best on 1 validation case: step 1, mean Dice 0.7000." in caplog.text
 
 
 def test_the_augmentation_of_the_checkpoint_is_inherited_where_none_is_given(start: Path, prepared: Path) -> None:

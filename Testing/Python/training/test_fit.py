@@ -16,7 +16,7 @@ from udfa.errors import InvalidInputError, UDFAError
 from udfa_training import milestones
 from udfa_training.fit import fit, set_learning_rate
 from udfa_training.fit_config import FitConfig
-from udfa_training.loop_parts import sample_order
+from udfa_training.loop_parts import at_weights, sample_order
 from udfa_training.prepare import find_pairs, prepare
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.supervised_stage import SupervisedObjective
@@ -111,6 +111,32 @@ def test_a_first_step_that_diverges_says_that_nothing_was_saved(
         fit(settings())
 
 
+def test_a_gradient_that_is_no_number_stops_the_run_although_the_loss_is_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steep(self: SupervisedObjective, image: torch.Tensor, *_: Any) -> torch.Tensor:
+        return (0 * self.network(image).mean()).abs().sqrt()
+
+    monkeypatch.setattr(SupervisedObjective, "forward", steep)
+    with pytest.raises(UDFAError, match="gradient became nan at step 0. Nothing had been saved yet.*learning_rate"):
+        fit(settings())
+
+
+def test_restored_moments_of_the_optimiser_follow_the_weights() -> None:
+    """Another type stands for another device, which the machine that tests may lack."""
+    layer = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW([{"params": layer.parameters(), "peak": 0.5}])
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    layer.to(torch.float64)
+    at_weights(optimizer)
+    moments = optimizer.state[layer.weight]
+    assert moments["exp_avg"].dtype == moments["exp_avg_sq"].dtype == torch.float64
+    assert moments["exp_avg"].flatten().tolist() == pytest.approx([0.1, 0.1])
+    assert moments["step"].item() == 1
+    assert optimizer.param_groups[0]["peak"] == 0.5
+
+
 def test_resuming_with_other_settings_is_refused_and_says_which(settings: Settings) -> None:
     fit(settings(), stop_after=1)
     with pytest.raises(InvalidInputError, match=r"learning_rate was 0.001, now 0.5\).*another output folder"):
@@ -157,7 +183,7 @@ def test_validation_on_the_way_is_logged_and_the_best_is_kept(
 def test_labels_of_data_and_model_must_agree(settings: Settings) -> None:
     model = settings().model
     other = dataclasses.replace(model, labels=tuple(reversed(model.labels)))
-    with pytest.raises(InvalidInputError, match="gallbladder.*They must agree"):
+    with pytest.raises(InvalidInputError, match="gallbladder.*must agree.*--labels gallbladder,spleen,liver, or set"):
         fit(settings(model=other))
 
 

@@ -36,6 +36,16 @@ def test_steps_beyond_the_last_saved_one_are_dropped_when_a_run_resumes(tmp_path
     ]
 
 
+def test_the_seconds_of_a_resumed_run_count_on(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss,seconds\n20,0.5,3600.0\n40,0.4,7200.0\n")
+    journal = Journal(tmp_path, [""], 30, 0)
+    journal.log_step(40, 0.3, 0.001)
+    journal.close()
+    seconds = [float(row["seconds"]) for row in rows(tmp_path / "log.csv")]
+    assert seconds == [3600.0, pytest.approx(3600.0, abs=60.0)]
+    assert seconds[1] >= 3600.0
+
+
 def test_a_log_of_an_older_version_gets_the_new_columns(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("step,loss\n20,0.5\n")
     table = CsvTable(tmp_path / "log.csv", 20)

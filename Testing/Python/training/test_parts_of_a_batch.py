@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from udfa_training.supervised_stage import SupervisedObjective
 
 Settings = Callable[..., FitConfig]
 ROOT = Path(__file__).resolve().parents[3]
+CLI = "udfa_training.cli"
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc-per-node", "2", "-m", CLI]
+OF_A_PROCESS = {"RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Variables by which a launcher tells a process who it is."""
 
 
 def logged(output: Path) -> list[float]:
@@ -101,31 +106,43 @@ def test_a_run_with_two_passes_resumes_exactly(settings: Settings, tmp_path: Pat
     assert torch.equal(moments(tmp_path / "whole"), moments(tmp_path / "parts"))
 
 
-def started_by_torchrun(config: FitConfig, folder: Path) -> list[str]:
-    """Run `udfa-train fit` as the processes of a run; returns what each printed."""
+def files(output: Path) -> list[str]:
+    """Names of all files of a run, those of TensorBoard without time and process."""
+    return sorted(re.sub(r"tfevents.*", "tfevents", path.name) for path in output.rglob("*") if path.is_file())
+
+
+def printed_by(command: list[str], config: FitConfig, folder: Path) -> str:
+    """Run a command with the arguments of `udfa-train fit`; returns what it printed."""
     file = folder / "settings.yaml"
     file.write_text(yaml.safe_dump(to_dict(config)))
     paths = os.pathsep.join(str(ROOT / name) for name in ("UDFASegmentation", "training"))
-    script = [sys.executable, str(ROOT / "Testing" / "fakes" / "processes.py"), str(config.devices), str(folder)]
+    inherited = {name: value for name, value in os.environ.items() if name not in OF_A_PROCESS}
     done = subprocess.run(
-        [*script, "fit", "--config", str(file)],
-        env={**os.environ, "PYTHONPATH": paths},
-        stderr=subprocess.PIPE,
+        [sys.executable, *command, "fit", "--config", str(file)],
+        env={**inherited, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [(folder / f"{rank}.txt").read_text() for rank in range(config.devices)]
+    return done.stdout
 
 
-def test_two_processes_make_the_steps_of_one_with_twice_the_batch(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "passes"), [(["-m", CLI], 1), (TORCHRUN, 2)], ids=["plain command", "torchrun, two passes"]
+)
+def test_two_processes_leave_the_run_of_one_with_the_whole_batch(
+    command: list[str], passes: int, settings: Settings, tmp_path: Path
+) -> None:
     common = {"steps": 2, "log_every": 1, "validate_every": 1, "train": "decoder"}
     one = settings(batch_size=4, output=str(tmp_path / "one"), **common)
-    two = settings(batch_size=2, devices=2, output=str(tmp_path / "two"), **common)
+    parts = {"batch_size": 2 // passes, "accumulate": passes, "devices": 2}
+    two = settings(output=str(tmp_path / "two"), **common, **parts)
     published = fit(one)
-    printed = started_by_torchrun(two, tmp_path)
-    assert printed == [f"{tmp_path / 'two' / published.name}\n", ""]
+    assert printed_by(command, two, tmp_path) == f"{tmp_path / 'two' / published.name}\n"
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    assert len(logged(tmp_path / "two")) == 2
     assert logged(tmp_path / "two") == pytest.approx(logged(tmp_path / "one"), abs=1e-5)
     assert distance(moments(tmp_path / "one"), moments(tmp_path / "two")) < 1e-3
     states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two")]

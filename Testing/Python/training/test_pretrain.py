@@ -128,6 +128,16 @@ def test_resuming_with_other_settings_is_refused_and_says_which(pretraining: Set
         pretrain(pretraining(masked_share=0.3))
 
 
+def test_resuming_with_other_volumes_or_another_start_is_refused(pretraining: Settings, source: Path) -> None:
+    """The source has the volumes of the held-out patient too."""
+    pretrain(pretraining(), stop_after=1)
+    more = PretrainSource(str(source), PREPROCESSING)
+    with pytest.raises(InvalidInputError, match=r"sources.0.volumes was 2 with names .*, now 3 with names"):
+        pretrain(pretraining(sources=(more,)))
+    with pytest.raises(InvalidInputError, match="weights_of_init was None, now [0-9a-f]{12}"):
+        pretrain(pretraining(init="abdomen-ct-mini"))
+
+
 def test_only_the_training_split_of_a_prepared_data_set_is_read(pretraining: Settings, prepared: Path) -> None:
     names = {path.name for path in volumes(pretraining().sources[0])}
     held_out = {case.image.name for case in open_prepared(prepared).split("val")}

@@ -261,6 +261,42 @@ def test_a_pattern_tells_the_patient_in_nnunet_case_names(tmp_path: Path) -> Non
         read_source(source, "nnunet", ReaderOptions(patient_pattern="(ward"))
 
 
+def test_a_pattern_that_finds_no_patient_is_refused_since_cases_of_one_could_be_on_both_sides(tmp_path: Path) -> None:
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
+    cases = {name: labels_with(0, 1) for name in ("ward_7_a", "Ward_7_b")}
+    source = nnunet(tmp_path / "in", description, cases, ".nii.gz")
+    data = read_source(source, "nnunet", ReaderOptions(patient_pattern=r"(ward_\d+)_"))
+    assert data.problems == (r"Ward_7_b: the patient pattern '(ward_\\d+)_' finds no patient in this name.",)
+    with pytest.raises(InvalidInputError, match="has no group: put the patient in brackets"):
+        read_source(source, "nnunet", ReaderOptions(patient_pattern=r"ward_\d+"))
+
+
+def test_a_pattern_tells_the_patient_in_the_names_of_pairs(source: Path) -> None:
+    for path in source.glob("a_*"):
+        path.rename(path.with_name(path.name.replace("a_", "site_1_scan2_")))
+    data = read_source(source, options=ReaderOptions(patient_pattern=r"(site_\d+)|^([bc])"))
+    assert data.problems == tuple(
+        f"{name}: the patient pattern '(site_\\\\d+)|^([bc])' finds no patient in this name." for name in "bc"
+    )
+    data = read_source(source, options=ReaderOptions(patient_pattern=r"(site_\d+|^[bc])"))
+    assert {case.patient for case in data.cases} == {"site_1", "b", "c"}
+
+
+@pytest.mark.parametrize("option", [ReaderOptions(patient_pattern="(.)"), ReaderOptions(label_order="emcad")])
+def test_options_that_a_form_does_not_read_are_refused(option: ReaderOptions, tmp_path: Path) -> None:
+    for folder, name in (("img", "img0001.nii.gz"), ("label", "label0001.nii.gz")):
+        write(tmp_path / "in" / folder / name, image_of())
+    with pytest.raises(InvalidInputError, match="--patient-pattern|--label-order"):
+        read_source(tmp_path / "in", options=option)
+
+
+def test_a_pattern_holds_for_a_prepared_folder_too(prepared: Path) -> None:
+    patterned = read_source(prepared, "nnunet", ReaderOptions(patient_pattern="([a-c])"))
+    assert [case.patient for case in patterned.cases] == ["a", "b", "c"]
+    all_one = read_source(prepared, "nnunet", ReaderOptions(patient_pattern="()[abc]|(x)"))
+    assert len(all_one.problems) == 3
+
+
 def test_a_prepared_folder_can_be_prepared_again_with_fewer_labels_and_keeps_its_split(
     prepared: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,14 @@ def test_overrides_reach_nested_fields_with_their_types(config_file: Path) -> No
         (["steps", "7"], "--field value"),
         (["--steps.x", "7"], "steps is a single value"),
         (["--size", "100"], "multiple of 32"),
+        (["--learning_rate", "-0.001"], "learning_rate is -0.001, but must be above 0"),
+        (["--ema_decay", "99"], "ema_decay is 99.0, but must be within 0 and 1"),
+        (["--foreground_share", "80"], "foreground_share is 80.0, but must be within 0 and 1"),
+        (["--quick_cases", "0"], "quick_cases is 0, but must be at least 1"),
+        (["--workers", "-1"], "workers is -1, but must be at least 0"),
+        (["--gradient_clip", ".nan"], "gradient_clip is nan, but must be above 0"),
+        (["--augment.rotation_degrees", "-15"], "rotation_degrees is -15.0, but must be at least 0"),
+        (["--precision", "16-mixed"], "precision is '16-mixed'.*bf16-mixed.*32-true"),
     ],
 )
 def test_a_wrong_override_is_refused_with_the_reason(config_file: Path, overrides: list[str], complaint: str) -> None:

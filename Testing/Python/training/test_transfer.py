@@ -57,6 +57,25 @@ def model(settings: Settings) -> ModelConfig:
     return settings().model
 
 
+def test_a_run_is_not_resumed_from_another_checkpoint_or_with_other_cases(
+    settings: Settings, source: Path, tmp_path: Path
+) -> None:
+    model = settings().model
+    start, other = (
+        checkpoint(tmp_path / f"{prompt}.safetensors", with_labels(model, model.labels, prompt))
+        for prompt in (False, True)
+    )
+    fit(settings(init=str(start)), stop_after=1)
+    with pytest.raises(InvalidInputError, match="weights_of_init was [0-9a-f]{12}, now [0-9a-f]{12}"):
+        fit(settings(init=str(other)))
+    fewer = prepare(find_pairs(source, ["b", "c"]), tmp_path / "fewer")
+    with pytest.raises(InvalidInputError, match="training_cases was 2 with content [0-9a-f]{12}, now 1 with content"):
+        fit(settings(init=str(start), data=str(fewer)))
+    moved = start.rename(tmp_path / "moved.safetensors")
+    copied = prepare(find_pairs(source, ["c"]), tmp_path / "copied")
+    fit(settings(init=str(moved), data=str(copied)), stop_after=2)
+
+
 def test_rows_of_the_heads_follow_the_names_of_the_labels(model: ModelConfig, tmp_path: Path) -> None:
     source = load_checkpoint(checkpoint(tmp_path / "a.safetensors", model))
     network = UDFA(model.network)

@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
     split.add_argument("--folds", type=int, default=0, metavar="K", help="record K folds for cross-validation")
     split.add_argument("--fold", type=int, metavar="I", help="validate on fold I (from 0)")
     split.add_argument("--seed", type=int, default=0, help="seed of the folds (default: 0)")
-    split.add_argument("--patient-pattern", metavar="REGEX", help="nnunet, corrections: its first group is the patient")
+    split.add_argument("--patient-pattern", metavar="REGEX", help="its first group is the patient in a case name")
     labels = parser.add_argument_group("labels")
     labels.add_argument("--labels", default="", metavar="A,B,C", help="keep these, in this order; the rest: background")
     labels.add_argument("--label-order", choices=LABEL_ORDERS, help="synapse arrays: whose values (default: transunet)")

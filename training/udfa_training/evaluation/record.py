@@ -94,6 +94,7 @@ class Evaluation:
         if math.isfinite(self.summary("nsd").overall.mean):
             notes.append(f"NSD at {rules.tolerance:g} {unit}.")
         notes.append(self._interval_note())
+        notes += [note for result in self.results if (note := _seen_note(result))]
         if self.labels.left_out:
             notes.append(f"Labels left out: {'; '.join(self.labels.left_out)}.")
         return notes
@@ -105,6 +106,18 @@ class Evaluation:
         note = f"Intervals: {share}, bootstrap over {self.patients} patients ({draws} resamples)."
         few = " With so few patients they are too narrow: take them as a rough guide."
         return note + (few if self.patients < FEW_PATIENTS else "")
+
+
+def _seen_note(result: SourceResult) -> str:
+    """Say that a checkpoint was trained on some of the patients; "" if its record names none of them."""
+    facts = result.source.facts()
+    seen = sorted(set(facts.get("training_patients", ())) & set(result.patients))
+    if not seen:
+        return ""
+    return (
+        f"{result.source.name} was trained on '{facts['trained_on']}' with patients of these names: "
+        f"{', '.join(seen)}. If they are the same patients, its scores are too good."
+    )
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:

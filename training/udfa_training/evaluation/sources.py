@@ -20,6 +20,7 @@ from udfa.models import file_sha256
 from udfa.networks.udfa import UDFA
 from udfa.volume_io import read_volume
 from udfa_training.dataset import CaseEntry
+from udfa_training.label_names import canonical_name
 
 GRID_TOLERANCES = {"spacing_mm": 1e-2, "origin_mm": 1e-2, "direction": 1e-3}
 """Largest differences that rounding in headers explains."""
@@ -102,6 +103,7 @@ class CheckpointSource(NetworkSource):
             "sha256": file_sha256(self._info.path),
             "content_sha256": self._info.content_sha256,
             "trained_on": self._info.training.get("data_set", ""),
+            "training_patients": list(self._info.training.get("train", ())),
             "commit": self._info.commit,
         }
 
@@ -156,7 +158,7 @@ class FolderSource:
 
 
 def _described_labels(path: Path) -> dict[str, int]:
-    """Labels that an nnU-Net dataset.json names, without background; empty without the file."""
+    """Labels that an nnU-Net dataset.json names, in this project's spelling; empty without the file."""
     if not path.is_file():
         return {}
     labels = json.loads(path.read_text()).get("labels")
@@ -164,7 +166,7 @@ def _described_labels(path: Path) -> dict[str, int]:
         raise InvalidInputError(
             f"{path}: 'labels' must map names to single values; regions of several labels cannot be evaluated."
         )
-    return {name: value for name, value in labels.items() if value}
+    return {canonical_name(name): value for name, value in labels.items() if value}
 
 
 def check_same_grid(volume: Volume, reference: Volume, name: str, reference_name: str) -> None:

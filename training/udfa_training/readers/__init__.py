@@ -32,6 +32,9 @@ FORMS: tuple[Form, ...] = (
 )
 """All forms; the first that fits is taken."""
 
+NAMED_BY_THE_USER = (*nnunet.FORMS, *corrections.FORMS, *pairs.FORMS)
+"""Forms whose case names are the user's own, so that a pattern may say which part is the patient."""
+
 KINDS = tuple(dict.fromkeys(form.kind for form in FORMS))
 """Kinds of data sets that `read_source` knows."""
 
@@ -51,7 +54,16 @@ def read_source(source: Path, kind: Optional[str] = None, options: Optional[Read
     if source.is_dir():
         for form in forms:
             if form.found(source):
+                _check_options(form, options or ReaderOptions())
                 return form.read(source, options or ReaderOptions())
     problem = "does not exist" if not source.exists() else f"is no {kind or 'known'} data set"
     wanted = "\n".join(f"  {form.kind}: {form.description}" for form in forms)
     raise InvalidInputError(f"{source} {problem}. A source holds one of:\n{wanted}")
+
+
+def _check_options(form: Form, options: ReaderOptions) -> None:
+    """Raise InvalidInputError for options that a form does not read: they would be passed over in silence."""
+    if options.patient_pattern and form not in NAMED_BY_THE_USER:
+        raise InvalidInputError(f"{form.kind} names its patients itself ({form.description}): omit --patient-pattern.")
+    if options.label_order and form not in transunet.FORMS:
+        raise InvalidInputError(f"--label-order is for TransUNet's arrays; the source holds {form.description}.")

@@ -20,7 +20,16 @@ from udfa_training.label_names import canonical_name, numbered, select_names
 from udfa_training.manifest import MANIFEST, read_json
 from udfa_training.readers.corrections_facts import audit_facts, audit_problem, labels_looked_for
 from udfa_training.readers.corrections_grid import labelmap_on
-from udfa_training.readers.source import NIFTI_SUFFIX, CaseVolumes, Fact, Form, ReaderOptions, SourceCase, SourceData
+from udfa_training.readers.source import (
+    NIFTI_SUFFIX,
+    CaseVolumes,
+    Fact,
+    Form,
+    ReaderOptions,
+    SourceCase,
+    SourceData,
+    patients_of,
+)
 
 SEPARATORS = " _-."
 """What may follow a volume's name in that of its segmentation, as in `CT-organs.seg.nrrd`."""
@@ -73,15 +82,16 @@ def read_corrections(source: Path, options: ReaderOptions) -> SourceData:
     wanted = options.labels or tuple(str(n) for n in facts.get("labels", ()) if canonical_name(str(n)) != "background")
     labels = _labels(cases, wanted)
     problems += _not_looked_for(cases, labels)
+    patients, lost = patients_of((case.name for case in cases), options.patient_pattern, lambda n: n.split("_")[0])
     return SourceData(
         source.name,
         "corrections",
         numbered(labels),
         str(licence),
         str(modality),
-        tuple(_case(case, labels, bool(wanted), options.patient_pattern) for case in cases),
+        tuple(_case(case, patients[case.name], labels, bool(wanted)) for case in cases),
         notes=tuple(_notes(cases, labels)),
-        problems=tuple(problems),
+        problems=(*problems, *lost),
     )
 
 
@@ -212,12 +222,11 @@ def _not_looked_for(cases: Sequence[Correction], labels: Sequence[str]) -> list[
     return problems
 
 
-def _case(case: Correction, labels: Sequence[str], ordered: bool, pattern: Optional[str]) -> SourceCase:
+def _case(case: Correction, patient: str, labels: Sequence[str], ordered: bool) -> SourceCase:
     """Return a case; segments that overlap are refused unless the order of the labels was given."""
-    match = re.search(pattern, case.name) if pattern else None
     found = SourceCase(
         case.name,
-        match[1] if match else case.name.split("_")[0],
+        patient,
         "train",
         partial(_read, case, tuple(labels), ordered),
         case.volume if case.volume.name.endswith(NIFTI_SUFFIX) else None,

@@ -10,7 +10,15 @@ from typing import Any, Optional
 from udfa.errors import InvalidInputError
 from udfa_training.label_names import canonical_name
 from udfa_training.manifest import MANIFEST, read_json
-from udfa_training.readers.source import NIFTI_SUFFIX, Form, ReaderOptions, SourceCase, SourceData, file_case
+from udfa_training.readers.source import (
+    NIFTI_SUFFIX,
+    Form,
+    ReaderOptions,
+    SourceCase,
+    SourceData,
+    file_case,
+    patients_of,
+)
 
 DESCRIPTION = "dataset.json"
 PARTS = {"Tr": "train", "Ts": "test"}
@@ -22,8 +30,8 @@ CARDIAC_FRAME = r"(patient\d+)_frame\d+"
 def read_nnunet(source: Path, options: ReaderOptions) -> SourceData:
     """Describe an nnU-Net raw data set with one channel.
 
-    The patient of a case is the first group of `options.patient_pattern`; without a pattern, or where it does not
-    match, the whole case name. Splits, folds, patients and facts of a folder that this package prepared are kept.
+    The patient of a case is the first group of `options.patient_pattern`; without a pattern, the whole case name, or
+    what our own manifest says. Splits, folds and facts of a folder that this package prepared are kept.
 
     Raises:
         InvalidInputError: dataset.json is unusable: several channels, regions, an ignore label, no labels.
@@ -41,8 +49,10 @@ def read_nnunet(source: Path, options: ReaderOptions) -> SourceData:
         if part == "Tr":
             problems += [f"{path} is neither <case>_0000{ending} nor named like a label." for path in strays]
             problems += [f"{images[name]} has no label." for name in sorted(set(images) - set(labels))]
-        for name in sorted(set(images) & set(labels)):
-            cases.append(file_case(name, _patient(name, options), split, images[name], labels[name]))
+        names = sorted(set(images) & set(labels))
+        patients, lost = patients_of(names, options.patient_pattern, _patient)
+        problems += lost
+        cases += [file_case(name, patients[name], split, images[name], labels[name]) for name in names]
     data = SourceData(
         str(facts.get("name", source.name)),
         "nnunet",
@@ -108,14 +118,10 @@ def _images(folder: Path, ending: str, labels: set[str]) -> tuple[dict[str, Path
     return images, strays
 
 
-def _patient(name: str, options: ReaderOptions) -> str:
-    """Return the patient of a case, as the pattern tells it."""
-    pattern = options.patient_pattern or CARDIAC_FRAME
-    try:
-        match = re.match(pattern, name)
-    except re.error as error:
-        raise InvalidInputError(f"The patient pattern {pattern!r} is no regular expression: {error}.") from error
-    return match[1] if match and match.groups() and match[1] else name
+def _patient(name: str) -> str:
+    """Return the patient of a case of nnU-Net's ACDC; other cases are taken for patients of their own."""
+    match = re.match(CARDIAC_FRAME, name)
+    return match[1] if match else name
 
 
 def _as_prepared(data: SourceData, source: Path, options: ReaderOptions) -> SourceData:
@@ -127,7 +133,7 @@ def _as_prepared(data: SourceData, source: Path, options: ReaderOptions) -> Sour
     cases = [
         replace(
             case,
-            patient=known[case.name]["patient"],
+            patient=case.patient if options.patient_pattern else known[case.name]["patient"],
             split=known[case.name]["split"],
             spacing_known=known[case.name].get("spacing_known", True),
             facts=known[case.name].get("facts", {}),

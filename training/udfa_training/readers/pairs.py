@@ -18,6 +18,7 @@ from udfa_training.readers.source import (
     SourceCase,
     SourceData,
     file_case,
+    patients_of,
 )
 
 IMAGE_ENDING, LABEL_ENDING = "_image.nii.gz", "_label.nii.gz"
@@ -45,7 +46,7 @@ def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> Sou
 
     manifest.json names `labels` (the background first, values counting up from 0) and `licence`; it may say `modality`,
     and `"spacing_known": false` (or a text `spacing` that begins with "not known") when the headers' spacing is a
-    placeholder. A case name up to its first underscore is the patient.
+    placeholder. A case name up to its first underscore is the patient, or what `options.patient_pattern` finds in it.
 
     Raises:
         InvalidInputError: The manifest names no labels or no licence.
@@ -61,15 +62,16 @@ def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> Sou
         )
     known = facts.get("spacing_known", not str(facts.get("spacing", "")).lower().startswith("not known"))
     cases, problems = _all_pairs(source, bool(known))
+    patients, lost = patients_of((c.name for c in cases), options.patient_pattern, lambda name: name.split("_")[0])
     return SourceData(
         source.name,
         f"{kind} (pairs)" if kind != "pairs" else kind,
         values,
         str(licence),
         options.modality or facts.get("modality", default_modality),
-        tuple(cases),
+        tuple(replace(case, patient=patients[case.name]) for case in cases),
         notes=() if known else (UNKNOWN_SPACING,),
-        problems=tuple(problems),
+        problems=(*problems, *lost),
     )
 
 
@@ -97,7 +99,7 @@ def _all_pairs(source: Path, spacing_known: bool) -> tuple[list[SourceCase], lis
 
 
 def _case(name: str, split: str, image: Path, label: Path, spacing_known: bool) -> SourceCase:
-    return replace(file_case(name, name.split("_")[0], split, image, label), spacing_known=spacing_known)
+    return replace(file_case(name, name, split, image, label), spacing_known=spacing_known)
 
 
 def _form(kind: str) -> Form:

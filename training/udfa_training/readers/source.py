@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.volume_io import read_volume
 from udfa_training.label_names import in_order
@@ -139,6 +141,33 @@ def same_place(first: Volume, second: Volume) -> bool:
     return np.allclose(first.direction, second.direction, atol=1e-3) and np.allclose(
         [*first.spacing_mm, *first.origin_mm], [*second.spacing_mm, *second.origin_mm], atol=1e-2
     )
+
+
+def patients_of(
+    names: Iterable[str], pattern: Optional[str], default: Callable[[str], str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return case -> patient, and what is wrong: cases in which the user's pattern finds no patient.
+
+    Args:
+        names: Names of the cases.
+        pattern: Regular expression whose first group is the patient, anywhere in a name.
+        default: Patient of a case when there is no pattern.
+
+    Raises:
+        InvalidInputError: The pattern is no regular expression, or has no group.
+    """
+    if pattern is None:
+        return {name: default(name) for name in names}, []
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InvalidInputError(f"The patient pattern {pattern!r} is no regular expression: {error}.") from error
+    if not expression.groups:
+        raise InvalidInputError(f"The patient pattern {pattern!r} has no group: put the patient in brackets.")
+    matches = {name: expression.search(name) for name in names}
+    patients = {name: match[1] if match and match[1] else name for name, match in matches.items()}
+    lost = [name for name, match in matches.items() if not (match and match[1])]
+    return patients, [f"{name}: the patient pattern {pattern!r} finds no patient in this name." for name in lost]
 
 
 def numbers_text(numbers: list[int]) -> str:

@@ -165,6 +165,20 @@ def test_the_editor_is_given_the_result_and_the_volume(finished, volume):
     assert editor._undoStates == 7, "the settings are read again when the module is shown"
 
 
+def test_the_editor_keeps_fewer_steps_of_a_segmentation_that_grows_large(finished, monkeypatch):
+    from UDFASegmentationLib import UndoMemory
+
+    editor, node = finished.ui.segmentEditorWidget, finished.panel.parameterNode.resultSegmentation
+    monkeypatch.setattr(UndoMemory, "MOST_BYTES", 20 * 1_000_000)
+    segment = node.GetSegmentation().GetNthSegment(0)
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(0, 99, 0, 99, 0, 99)
+    image.AllocateScalars(3, 1)
+    segment.AddRepresentation("Binary labelmap", image)
+    finished.settle()
+    assert 15 <= editor._undoStates <= 20
+
+
 def test_the_editors_keys_live_only_while_its_section_is_open_and_the_module_shown(finished):
     editor, section = finished.ui.segmentEditorWidget, finished.ui.correctionCollapsibleButton
     assert not editor._shortcuts
