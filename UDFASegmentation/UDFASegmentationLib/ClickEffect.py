@@ -126,12 +126,16 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._markers.clear()
 
     def cleanup(self) -> None:
-        """The editor goes away."""
+        """The editor goes away. Connected signals would keep the effect alive."""
         self.deactivate()
         for part in (self.controller, self.doubts):
             if part is not None:
                 part.shutdown()
-        self.controller = self.doubts = None
+        if self._timer is not None:
+            self._timer.disconnect("timeout()", self._follow)
+        if self.options is not None:
+            self.options.cleanup()
+        self.controller = self.doubts = self._timer = self.options = None
 
     def unavailable(self) -> str:
         """Return why clicks are not possible, empty if they are."""

@@ -55,11 +55,21 @@ class ClickOptions:
             label.setWordWrap(True)
         for widget in (self.lockOthers, self.unlockAll, self.nextDoubtful, self.doubt, self.status):
             scriptedEffect.addOptionsWidget(widget)
-        self.carrySlices.connect("valueChanged(int)", self._edited)
-        self.locks.connect("itemChanged(QListWidgetItem*)", self._onTicked)
-        self.lockOthers.connect("clicked()", self._lockOthers)
-        self.unlockAll.connect("clicked()", self._unlockAll)
-        self.nextDoubtful.connect("clicked()", onNextDoubtful)
+        self._connections: tuple[tuple[Any, str, Callable[..., None]], ...] = (
+            (self.carrySlices, "valueChanged(int)", self._edited),
+            (self.locks, "itemChanged(QListWidgetItem*)", self._onTicked),
+            (self.lockOthers, "clicked()", self._lockOthers),
+            (self.unlockAll, "clicked()", self._unlockAll),
+            (self.nextDoubtful, "clicked()", onNextDoubtful),
+        )
+        for widget, signal, slot in self._connections:
+            widget.connect(signal, slot)
+
+    def cleanup(self) -> None:
+        """Let go of the widgets; the object cannot be used any more."""
+        for widget, signal, slot in self._connections:
+            widget.disconnect(signal, slot)
+        self._connections = ()
 
     def update(self, status: str, doubt: str, available: bool) -> None:
         """Show the parameters, the locks, and a line each of what happened.

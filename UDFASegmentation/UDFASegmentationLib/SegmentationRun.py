@@ -75,6 +75,7 @@ class SegmentationRun:
 
     def __init__(self) -> None:
         import qt
+        import slicer
 
         self._executor: Optional[ThreadPoolExecutor] = None
         self._events: queue.SimpleQueue[tuple[RunHandle, str, Any]] = queue.SimpleQueue()
@@ -84,6 +85,8 @@ class SegmentationRun:
         self._timer = qt.QTimer()
         self._timer.setInterval(PUMP_INTERVAL_MS)
         self._timer.connect("timeout()", self._pump)
+        # Python waits for the thread at its end; Slicer may not unload modules and effects before that.
+        slicer.app.connect("aboutToQuit()", self.drop)
 
     @property
     def busy(self) -> bool:
@@ -118,10 +121,13 @@ class SegmentationRun:
 
     def shutdown(self) -> None:
         """Drop the run and let the thread end; the object cannot be used any more."""
+        import slicer
+
         self.drop()
         self._timer.stop()
-        # The timer would keep this object alive for ever.
+        # Both would keep this object alive for ever.
         self._timer.disconnect("timeout()", self._pump)
+        slicer.app.disconnect("aboutToQuit()", self.drop)
         if self._executor is not None:
             self._executor.shutdown(wait=False)
 

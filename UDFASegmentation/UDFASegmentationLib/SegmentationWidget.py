@@ -6,6 +6,7 @@ when the scene closes or a node vanishes, and what is live while the module is s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -32,6 +33,8 @@ from UDFASegmentationLib.RunSection import Installer, ModelSource, RunOutcome, R
 from UDFASegmentationLib.SegmentationRun import SegmentationRun
 from UDFASegmentationLib.Settings import Settings
 from UDFASegmentationLib.Shortcuts import Shortcuts
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,15 +131,26 @@ class SegmentationWidget(VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer quits: stop the run, let go of everything."""
-        self.exit()
-        self.runs.drop("")
-        self.chores.clear()
-        self.environment.close()
+        # Before the widgets, which Slicer may have destroyed already when it quits.
         self._run.shutdown()
-        self.inspection.cleanup()
-        self.result.cleanup()
-        self.parameters.release()
         self.removeObservers()
+        for section in (self.inspection, self.result, self.parameters):
+            section.removeObservers()
+        steps = (
+            self.exit,
+            lambda: self.runs.drop(""),
+            self.chores.clear,
+            self.environment.close,
+            self.inspection.cleanup,
+            self.result.cleanup,
+            self.parameters.release,
+        )
+        for step in steps:
+            try:
+                step()
+            except ValueError as error:
+                # So PythonQt says that a widget is gone.
+                _logger.info("Left as it is, because Slicer quits: %s", error)
 
     def segment(self) -> None:
         """Start a run with what is chosen; does nothing when something is missing."""

@@ -83,6 +83,7 @@ class WidgetAppDouble(AppDouble):
         self._layoutManager = LayoutManagerDouble()
         self._moduleManager = ModuleManagerDouble()
         self.startupSlots: list[Any] = []
+        self.quitSlots: list[Any] = []
         self.applicationVersion, self.revision, self.platform = "5.12.3", "34567", "linux-amd64"
 
     def applicationLogic(self) -> Any:
@@ -102,10 +103,23 @@ class WidgetAppDouble(AppDouble):
         return QtWidgets.QApplication.clipboard()
 
     def connect(self, signature: str, slot: Any) -> None:
-        """Remember what is to run when Slicer has started."""
-        if signature != "startupCompleted()":
+        """Remember what is to run when Slicer has started, or is about to quit."""
+        self._slots(signature).append(slot)
+
+    def disconnect(self, signature: str, slot: Any) -> None:
+        """Forget it; what was not connected raises."""
+        self._slots(signature).remove(slot)
+
+    def _slots(self, signature: str) -> list[Any]:
+        known = {"startupCompleted()": self.startupSlots, "aboutToQuit()": self.quitSlots}
+        if signature not in known:
             raise RuntimeError(f"slicer.app has no signal '{signature}' in the double.")
-        self.startupSlots.append(slot)
+        return known[signature]
+
+    def aboutToQuit(self) -> None:
+        """The event loop has ended: Slicer quits."""
+        for slot in list(self.quitSlots):
+            slot()
 
     def processEvents(self) -> None:
         """Let Qt handle what is waiting."""

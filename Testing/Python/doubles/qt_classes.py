@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
 _QOBJECT_INTERNALS = frozenset({"metaObject", "property", "setProperty", "name"})
@@ -36,10 +37,12 @@ class PythonQtManners:
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("connect", "disconnect"):
+            refuseDestroyed(self, name)
             # PySide6 looks these two up past the order of base classes.
             return types.MethodType(PythonQtManners.__dict__[name], self)
         if name.startswith("_") or name in _QOBJECT_INTERNALS or name in _VIRTUAL_PROPERTIES:
             return super().__getattribute__(name)
+        refuseDestroyed(self, name)
         for cls in type(self).__mro__:
             if name in cls.__dict__ and not cls.__module__.startswith("PySide6"):
                 return super().__getattribute__(name)
@@ -50,7 +53,9 @@ class PythonQtManners:
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
-        elif name == "name":
+            return
+        refuseDestroyed(self, name)
+        if name == "name":
             QtCore.QObject.setObjectName(self, value)
         elif isinstance(getattr(type(self), name, None), property):
             super().__setattr__(name, value)
@@ -92,6 +97,12 @@ class PythonQtManners:
     def connectionCount(self) -> int:
         """Number of connections made from Python: for tests only."""
         return len(self.__dict__.get("_connections", []))
+
+
+def refuseDestroyed(obj: QtCore.QObject, name: str) -> None:
+    """Raise as PythonQt does when Python still refers to what Qt has destroyed."""
+    if not shiboken6.isValid(obj):
+        raise ValueError(f"Trying to read attribute '{name}' of a destroyed {type(obj).__name__} object")
 
 
 def setQtProperty(obj: QtCore.QObject, name: str, value: Any) -> None:

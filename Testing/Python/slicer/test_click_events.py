@@ -223,6 +223,18 @@ def test_closing_the_scene_lets_go_of_the_session_and_its_model(make):
     assert bench.editor.errors == []
 
 
+def test_an_effect_whose_editor_is_gone_is_connected_to_nothing(make):
+    """Slicer destroys the effect after this; a signal that is connected would keep its Python side for ever."""
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    options, timer = bench.effect.options, bench.effect._timer
+    bench.editor.deactivate()
+    bench.effect.cleanup()
+    buttons = (options.lockOthers, options.unlockAll, options.nextDoubtful)
+    assert [thing.connectionCount() for thing in (options.carrySlices, options.locks, *buttons, timer)] == [0] * 6
+    assert not any(getattr(slot, "__self__", None) is bench.effect for slot in slicer.app.quitSlots)
+
+
 def test_while_the_reader_looks_the_slices_around_are_prepared(make):
     bench = make(half_liver())
     bench.editor.host.setParameter("CarrySlices", 2)

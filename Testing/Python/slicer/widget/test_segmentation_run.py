@@ -255,3 +255,29 @@ def test_shutdown_while_a_run_is_under_way_returns_at_once_and_reports_nothing()
     assert stopped.wait(5)
     QtWidgets.QApplication.processEvents()
     assert heard.events == []
+
+
+@pytest.mark.usefixtures("_doubles")
+def test_when_slicer_quits_all_runs_are_asked_to_stop():
+    """Python waits for their threads at its end: an answer that takes minutes would keep Slicer from quitting."""
+    import slicer
+
+    from UDFASegmentationLib.SegmentationRun import SegmentationRun
+
+    runs, heard, stopped = [SegmentationRun(), SegmentationRun()], Heard(), []
+    latest = time.monotonic() + 20
+
+    def work(handle):
+        while not handle.cancelled() and time.monotonic() < latest:
+            time.sleep(0.005)
+        stopped.append(handle)
+
+    for run in runs:
+        run.start(work, heard.listener())
+    slicer.app.aboutToQuit()
+    pump(lambda: len(stopped) == 2)
+    assert heard.events == []
+    for run in runs:
+        run.shutdown()
+    slicer.app.aboutToQuit()
+    assert not any(slot.__self__ in runs for slot in slicer.app.quitSlots), "a run that has ended is forgotten"

@@ -226,6 +226,35 @@ def test_quitting_during_a_run_ends_it_without_a_result(scene, volume, opened, f
     assert panel.inspection.Observations == []
 
 
+def test_a_module_that_is_unloaded_after_its_widgets_are_gone_ends_its_run_and_lets_go(scene, volume, opened, fake):
+    """Slicer quits so: the main window goes first, with the widgets in it, and the modules follow."""
+    import shiboken6
+
+    start_and_hold(opened, fake)
+    panel, widget = opened.panel, opened.widget
+    widget.exit()
+    shiboken6.delete(widget._uiWidget)
+    try:
+        widget.cleanup()
+    finally:
+        opened.widget = None
+    assert widget.panel is None
+    assert not any(thread.name.startswith("UDFA") and thread.is_alive() for thread in ended(panel._run))
+    for watcher in (panel, panel.parameters, panel.result, panel.inspection):
+        assert watcher.Observations == []
+    scene.RemoveNode(volume)
+    scene.Clear(False)
+    slicer.app.processEvents()
+
+
+def ended(run):
+    """The threads of a run, which have a second to end."""
+    threads = list(run._executor._threads)
+    for thread in threads:
+        thread.join(1)
+    return threads
+
+
 class NothingPending:
     """An installer for which no installation waits."""
 
