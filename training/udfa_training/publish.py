@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +62,7 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
     if config.model.network.backbone == "mini":
         training["backbone"] = backbone_origin(config, source, _name(data))
     terms = [*inherited_terms(config, source), data.licence, *(other.licence for other in provenance.further_data)]
-    licence = "; ".join(dict.fromkeys(terms))
-    description = Description(licence, INTENDED_USE, training, measured(provenance.report), commit())
+    description = Description(joined_terms(terms), INTENDED_USE, training, measured(provenance.report), commit())
     save_checkpoint(path, network, config.model, description)
 
 
@@ -98,6 +97,11 @@ def inherited_terms(config: FitConfig, source: CheckpointInfo | None) -> list[st
     return [str(data["licence"]) for data in found.get("data", []) if "licence" in data]
 
 
+def joined_terms(terms: Iterable[str]) -> str:
+    """Return terms as one text, each once, also those that an earlier run has joined."""
+    return "; ".join(dict.fromkeys(part for text in terms for part in text.split("; ")))
+
+
 def _name(data: PreparedData) -> str:
     return str(json.loads((data.folder / MANIFEST).read_text(encoding="utf-8"))["name"])
 
@@ -129,11 +133,14 @@ def stage_name(config: FitConfig) -> str:
     )
 
 
-def commit() -> str:
-    """Return the commit of this working tree, marked when it has changes; empty outside a repository."""
-    folder = Path(__file__).parent
+def commit(file: Path = Path(__file__)) -> str:
+    """Return the commit of the working tree that tracks a file, marked when it has changes.
+
+    Empty where none does, such as for a package that is installed below the repository of another project.
+    """
     try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        for command in (["ls-files", "--error-unmatch", file.name], ["describe", "--always", "--dirty", "--abbrev=12"]):
+            done = subprocess.run(["git", *command], cwd=file.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
