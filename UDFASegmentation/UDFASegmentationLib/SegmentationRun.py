@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from udfa.errors import CancelledError
+from UDFASegmentationLib.GarbageCollection import pause
 
 PUMP_INTERVAL_MS = 10
 """Qt's event loop gets at least this much time between two looks into the queue."""
@@ -106,6 +107,7 @@ class SegmentationRun:
         handle = RunHandle(self._events)
         self._handle, self._listener = handle, listener
         self._outstanding += 1
+        pause.begin()
         self._executor.submit(_execute, work, handle, self._events)
         self._timer.start()
 
@@ -128,6 +130,9 @@ class SegmentationRun:
         # Both would keep this object alive for ever.
         self._timer.disconnect("timeout()", self._pump)
         slicer.app.disconnect("aboutToQuit()", self.drop)
+        for _ in range(self._outstanding):
+            pause.end()
+        self._outstanding = 0
         if self._executor is not None:
             self._executor.shutdown(wait=False)
 
@@ -136,8 +141,10 @@ class SegmentationRun:
         for handle, kind, value in self._waitForEvents():
             if kind != "progress":
                 self._outstanding -= 1
+                pause.end()
             if handle is self._handle:
                 self._deliver(handle, kind, value)
+        pause.collect()
         if self._outstanding == 0:
             self._timer.stop()
 

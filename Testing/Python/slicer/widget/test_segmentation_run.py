@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from dataclasses import dataclass, field
@@ -281,3 +282,66 @@ def test_when_slicer_quits_all_runs_are_asked_to_stop():
         run.shutdown()
     slicer.app.aboutToQuit()
     assert not any(slot.__self__ in runs for slot in slicer.app.quitSlots), "a run that has ended is forgotten"
+
+
+class InACycle:
+    """Notes on which thread it is destroyed; only the garbage collection finds it."""
+
+    def __init__(self, destroyed):
+        self.itself, self.destroyed = self, destroyed
+
+    def __del__(self):
+        self.destroyed.append(threading.get_ident())
+
+
+def test_garbage_of_the_application_is_never_collected_on_the_thread(run, monkeypatch):
+    """Widgets and renderers may be among it: Slicer would not survive their destruction there."""
+    from UDFASegmentationLib import GarbageCollection
+
+    monkeypatch.setattr(GarbageCollection, "COLLECT_SECONDS", 0.1)
+    heard, destroyed = Heard(), []
+
+    def work(handle):
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            InACycle(destroyed)
+            kept = [[] for _ in range(2000)]
+            time.sleep(0.01)
+        return len(kept)
+
+    gc.collect()
+    run.start(work, heard.listener())
+    pump(lambda: heard.ends == ["done"])
+    assert destroyed, "the main thread collects during the run"
+    assert set(destroyed) == {threading.get_ident()}
+
+
+def test_the_automatic_collection_is_off_during_runs_only(run):
+    from UDFASegmentationLib.SegmentationRun import SegmentationRun
+
+    other, heard, go = SegmentationRun(), Heard(), threading.Event()
+    assert gc.isenabled()
+    run.start(lambda handle: gc.isenabled(), heard.listener())
+    other.start(lambda handle: go.wait(10), heard.listener())
+    pump(lambda: heard.ends == ["done"])
+    assert heard.events == [("done", False)]
+    assert not gc.isenabled(), "the other run goes on"
+    other.shutdown()
+    assert gc.isenabled()
+    go.set()
+    gc.disable()
+    try:
+        run.start(lambda handle: None, heard.listener())
+        pump(lambda: len(heard.ends) == 2)
+        assert not gc.isenabled(), "somebody else has switched it off"
+    finally:
+        gc.enable()
+
+
+def test_a_dropped_run_keeps_the_collection_off_until_it_has_ended(run):
+    go, heard = threading.Event(), Heard()
+    run.start(lambda handle: go.wait(10), heard.listener())
+    run.drop()
+    assert not gc.isenabled()
+    go.set()
+    pump(gc.isenabled)
