@@ -236,7 +236,10 @@ class ClickController:
     def _write(self, target: ClickTarget, outcome: ClickOutcome) -> None:
         node, session = target.grid.segmentationNode, self._session
         if outcome.edit is not None and outcome.edit.changed_voxels:
+            before = segmentsFingerprint(node)
             writeEdit(self.scriptedEffect, target.grid, target.match, outcome.edit)
+            if segmentsFingerprint(node) == before:
+                raise UDFAError(_("Slicer did not take the change; its error log may say why."))
         self._fingerprint = segmentsFingerprint(node)
         if session is not None:
             keepAudit(node, outcome.audit, session.continuesAudit)

@@ -102,17 +102,24 @@ class ClickGrid:
     def modifier(self, mask: NDArray[np.bool_], box: Box) -> Any:
         """Return voxels of a box as an image for the Segment Editor, in the segmentation's space.
 
+        The image's first voxel is that of the segmentation's own grid: where the editor masks by intensity, it does not
+        take images that begin elsewhere.
+
         Args:
             mask: (D, H, W) of the box, the voxels to modify.
             box: Where it lies in the volume.
         """
         image = slicer.vtkOrientedImageData()
-        k, j, i = (slice(part.start + first, part.stop + first) for part, first in zip(box, reversed(self._first())))
+        grid = self._emptyImage()
+        own = _ownGeometry(self.segmentationNode) or grid
+        shift = _shift(grid, own)
+        first = self._first() + (0 if shift is None else shift)
+        k, j, i = (slice(part.start + int(n), part.stop + int(n)) for part, n in zip(box, reversed(first)))
         image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
         voxels = np.ascontiguousarray(mask, dtype=np.uint8).ravel()
         image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(voxels, deep=True))
         matrix = vtk.vtkMatrix4x4()
-        self._emptyImage().GetImageToWorldMatrix(matrix)
+        (grid if shift is None else own).GetImageToWorldMatrix(matrix)
         image.SetGeometryFromImageToWorldMatrix(matrix)
         return image
 
@@ -132,18 +139,13 @@ def clickGrid(volumeNode: Any, segmentationNode: Any) -> ClickGrid:
     """
     geometry = _geometry(volumeNode, segmentationNode)
     name, volume = segmentationNode.GetName(), volumeNode.GetName()
-    serialised = segmentationNode.GetSegmentation().GetConversionParameter(
-        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
-    )
-    if serialised:
-        own = slicer.vtkOrientedImageData()
-        slicer.vtkSegmentationConverter.DeserializeImageGeometry(serialised, own, False)
-        if _shift(geometry, own) is None:
-            raise InvalidInputError(
-                f"The voxels of '{name}' are not those of the volume '{volume}', so clicks would blur its borders. "
-                f"Choose the volume on which it was made as source volume, or give the segmentation the geometry of "
-                f"this one (button 'Specify geometry' in the Segment Editor)."
-            )
+    own = _ownGeometry(segmentationNode)
+    if own is not None and _shift(geometry, own) is None:
+        raise InvalidInputError(
+            f"The voxels of '{name}' are not those of the volume '{volume}', so clicks would blur its borders. "
+            f"Choose the volume on which it was made as source volume, or give the segmentation the geometry of "
+            f"this one (button 'Specify geometry' in the Segment Editor)."
+        )
     d, h, w = (int(n) for n in reversed(volumeNode.GetImageData().GetDimensions()))
     return ClickGrid(volumeNode, segmentationNode, (d, h, w))
 
@@ -172,6 +174,18 @@ def _geometry(volumeNode: Any, segmentationNode: Any) -> Any:
         raise InvalidInputError(_bent(volumeNode, segmentationNode))
     image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(matrix))
     return image
+
+
+def _ownGeometry(segmentationNode: Any) -> Optional[Any]:
+    """A segmentation's own geometry, as an image without voxels; None if it has none yet."""
+    serialised = segmentationNode.GetSegmentation().GetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    )
+    if not serialised:
+        return None
+    own = slicer.vtkOrientedImageData()
+    slicer.vtkSegmentationConverter.DeserializeImageGeometry(serialised, own, False)
+    return own
 
 
 def _bent(volumeNode: Any, segmentationNode: Any) -> str:

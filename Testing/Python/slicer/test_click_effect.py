@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from doubles.click_bench import LIVER, SHAPE, greedy_spleen, half_liver, truth
 from headless.samples import add_transform, add_volume, ijk_to_ras
@@ -114,6 +115,24 @@ def test_the_intensity_mask_is_respected(make):
     before = bench.labelmaps()
     assert "outside the region" in bench.click((2, 15, 12))
     assert (bench.labelmaps()["liver"] == before["liver"]).all()
+
+
+def test_the_intensity_mask_works_on_segmentations_whose_grid_begins_elsewhere(make):
+    bench = make(half_liver())
+    # As of a larger volume that this one was cropped from. Slicer wants modifiers on exactly this grid.
+    matrix = vtk.vtkMatrix4x4()
+    bench.volume.GetIJKToRASMatrix(matrix)
+    larger = slicer.util.arrayFromVTKMatrix(matrix)
+    larger[:3, 3] = (larger @ [-2, -3, 0, 1])[:3]
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(0, 39, 0, 39, 0, 5)
+    converter, segmentation = slicer.vtkSegmentationConverter, bench.segmentation.GetSegmentation()
+    geometry = converter.SerializeImageGeometry(slicer.util.vtkMatrixFromArray(larger), image)
+    segmentation.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), geometry)
+    bench.editor.node.SourceVolumeIntensityMaskOn()
+    bench.editor.node.SetSourceVolumeIntensityMaskRange(0.0, 100.0)
+    assert "voxels in" in bench.click((2, 15, 12))
+    assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
 
 
 @pytest.mark.parametrize(

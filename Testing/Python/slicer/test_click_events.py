@@ -223,6 +223,21 @@ def test_closing_the_scene_lets_go_of_the_session_and_its_model(make):
     assert bench.editor.errors == []
 
 
+def test_a_click_that_slicer_silently_does_not_write_is_told(make, monkeypatch):
+    """Slicer only logs why it left the segments alone."""
+    from doubles.scripted_effect import ScriptedEffect
+
+    bench = make(half_liver())
+    before = bench.labelmaps()["liver"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ScriptedEffect, "modifySegmentByLabelmap", lambda *arguments: None)
+        assert "did not take" in bench.click((2, 15, 12))
+    assert bench.prompts == []
+    assert (bench.labelmaps()["liver"] == before).all()
+    assert "voxels in" in bench.click((2, 15, 12))
+    assert bench.labelmaps()["liver"][2, 15, 12]
+
+
 def test_an_effect_whose_editor_is_gone_is_connected_to_nothing(make):
     """Slicer destroys the effect after this; a signal that is connected would keep its Python side for ever."""
     bench = make(half_liver())
