@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,7 +220,16 @@ class RunSection:
         self._onFinished(RunOutcome(request, result, node, frame))
 
     def _listener(self, onDone: Callable[[Any], None]) -> RunListener:
-        return RunListener(self._showProgress, onDone, self._fail, lambda: self._end(_("Cancelled; nothing changed.")))
+        def goOn(value: Any) -> None:
+            try:
+                onDone(value)
+            except Exception as error:
+                if not self.running:
+                    raise
+                # Otherwise the panel would wait for ever for a run that is over.
+                self._fail(Failure(error, traceback.format_exc()))
+
+        return RunListener(self._showProgress, goOn, self._fail, lambda: self._end(_("Cancelled; nothing changed.")))
 
     def _showProgress(self, value: Any) -> None:
         """Show a sentence, or a `udfa.inference.Progress`."""

@@ -142,6 +142,41 @@ def test_an_unexpected_error_opens_a_box_with_details(scene, volume, opened, fak
     assert opened.ui.segmentButton.enabled
 
 
+def test_an_unexpected_error_while_writing_leaves_a_panel_that_can_run_again(scene, volume, opened, monkeypatch):
+    from UDFASegmentationLib import RunSection
+
+    opened.settle()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunSection, "writeResult", lambda *arguments: 1 // 0)
+        opened.click("segmentButton")
+        opened.settle()
+    assert not opened.panel.runs.running
+    assert "division" in opened.ui.statusLabel.text
+    assert opened.messages.shown[-1][0] == "errorDisplay"
+    assert segmentations(scene) == []
+    opened.click("segmentButton")
+    opened.settle()
+    assert len(segmentations(scene)) == 1
+
+
+def test_an_unexpected_error_of_the_installation_leaves_a_panel_that_can_run_again(harness, volume, fake):
+    class Broken:
+        def resumePending(self):
+            return None
+
+        def ensureReady(self):
+            raise RuntimeError("pip is broken")
+
+    harness.open(models=fake, installer=Broken(), warmUp=lambda: None, findDevices=fake.findDevices)
+    harness.widget.enter()
+    harness.settle()
+    harness.click("segmentButton")
+    harness.settle()
+    assert not harness.panel.runs.running
+    assert "pip is broken" in harness.ui.statusLabel.text
+    assert harness.visible("segmentButton")
+
+
 def test_deleting_the_volume_stops_the_run(scene, volume, opened, fake):
     start_and_hold(opened, fake)
     scene.RemoveNode(volume)
