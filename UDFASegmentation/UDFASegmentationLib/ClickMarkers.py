@@ -103,9 +103,11 @@ def pointsOnSlice(sliceNode: Any, clicks: Sequence[Click], grid: ClickGrid) -> l
 
     A view may lie between two slices of the volume, cut its voxels obliquely, or move in finer steps than its slices.
     """
-    if not clicks:
+    xyToRas = slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS())
+    if not clicks or np.linalg.det(xyToRas) == 0:
+        # A view that has been squeezed to nothing shows nothing.
         return []
-    rasToXY = np.linalg.inv(slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS()))
+    rasToXY = np.linalg.inv(xyToRas)
     reach = (1 + ROUNDING) * _halfThickness(rasToXY[2, :3], clicks[0], grid)
     found = []
     for click in clicks:

@@ -87,3 +87,11 @@ def test_under_a_transform_that_stretches_the_volume_marks_are_as_thick():
     volume.SetAndObserveTransformNodeID(transform.GetID())
     click, grid = clicked(volume, axial_view(3.0, 2.0))
     assert [bool(marks(axial_view(z, 2.0), click, grid)) for z in (-0.5, 0.5, 7.5, 8.5)] == [False, True, True, False]
+
+
+def test_in_a_view_that_was_squeezed_to_nothing_no_click_is_marked():
+    volume = add_volume(np.zeros(SHAPE, np.int16), ijk_to_ras((1.0, 1.0, 8.0), UPRIGHT, (16.0, 16.0, -20.0)))
+    view = axial_view(4.0, 8.0)
+    click, grid = clicked(volume, view)
+    view.SetFieldOfView(100, 0, 8)
+    assert marks(view, click, grid) == []
