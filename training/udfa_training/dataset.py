@@ -22,6 +22,7 @@ from udfa.volume_io import read_volume
 from udfa_training.augment import Augmentation
 from udfa_training.manifest import MANIFEST as MANIFEST
 from udfa_training.manifest import read_json
+from udfa_training.splits import on_two_sides
 
 NO_LABEL = 255
 """Label value of a neighbouring slice that does not exist."""
@@ -66,7 +67,8 @@ def open_prepared(folder: Path, fold: Optional[int] = None) -> PreparedData:
             without a fold, such as those for testing, stay where they are.
 
     Raises:
-        InvalidInputError: There is no manifest, files that it names are missing, or it has no such fold.
+        InvalidInputError: There is no manifest, files that it names are missing, it has no such fold, or a patient is
+            in several splits.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -80,6 +82,9 @@ def open_prepared(folder: Path, fold: Optional[int] = None) -> PreparedData:
         raise InvalidInputError(f"{folder}: {len(missing)} files of the manifest are missing: {missing[:5]}.")
     if fold is not None:
         cases = _hold_out(cases, fold, folder)
+    problems = on_two_sides((case.patient, case.split) for case in cases)
+    if problems:
+        raise InvalidInputError(f"{path}: {' '.join(problems)} Run 'udfa-train prepare' again.")
     return PreparedData(folder, tuple(manifest["labels"]), manifest["licence"], cases)
 
 

@@ -78,7 +78,7 @@ def split_cases(data: SourceData, choice: SplitChoice) -> SourceData:
         cases = list(data.cases)
     else:
         cases = _by_list(data, choice.name)
-    problems = _on_two_sides(cases)
+    problems = on_two_sides((case.patient, case.split) for case in cases)
     cases = _held_out(cases, choice, data.name)
     if choice.folds:
         cases = _with_folds(cases, choice)
@@ -112,11 +112,11 @@ def _number(patient: str) -> int:
     return int(match[1]) if match else -1
 
 
-def _on_two_sides(cases: Iterable[SourceCase]) -> list[str]:
-    """What is wrong if cases of one patient are in several splits."""
+def on_two_sides(cases: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what is wrong if cases of one patient are in several splits; cases are (patient, split)."""
     splits: dict[str, set[str]] = {}
-    for case in cases:
-        splits.setdefault(case.patient, set()).add(case.split)
+    for patient, split in cases:
+        splits.setdefault(patient, set()).add(split)
     return [
         f"Patient {patient} is in {' and in '.join(sorted(sides))}. Move all cases of a patient to one of them."
         for patient, sides in sorted(splits.items())

@@ -126,3 +126,13 @@ def test_data_prepared_without_folds_say_how_to_get_them(prepared: Path) -> None
     assert "fold" not in json.loads((prepared / "manifest.json").read_text())["cases"][0]
     with pytest.raises(InvalidInputError, match="its folds are none.*--folds"):
         open_prepared(prepared, 0)
+
+
+def test_a_manifest_with_a_patient_on_both_sides_is_refused(prepared: Path) -> None:
+    path = prepared / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for case in manifest["cases"]:
+        case["patient"] = "a" if case["name"] in "ac" else case["patient"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InvalidInputError, match="Patient a is in train and in val. Move all cases of a patient"):
+        open_prepared(prepared)
