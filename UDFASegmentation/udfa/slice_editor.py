@@ -104,7 +104,7 @@ class SliceEditor:
             if found is None:
                 continue
             planes[z], state = found
-            self.made[z] = PlaneMask(planes[z].region, state.change)
+            self.made[z] = PlaneMask(planes[z].region, planes[z].labels != state.piece.labels)
             if z in ends:
                 carried[z] = (planes[z].region, state)
         walks = []
@@ -163,9 +163,10 @@ class SliceEditor:
             shown, followed = change_for_clicks(piece, answer, local, aim)
             wanted = wanted if followed else wanted & shown
             change = joined_change(piece, wanted, shown & plausible, open_points, aim)
+        whole = change.copy()
         if followed and not aim.positive and len(local) == 1:
-            change |= whole_part(piece, change, local[0], aim)
-        labels = apply_change(piece, answer, change, aim)
+            whole |= whole_part(piece, change, local[0], aim)
+        labels = apply_change(piece, answer, whole, aim)
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
 

@@ -73,16 +73,16 @@ def test_what_was_turned_there_and_back_is_shared_out_between_the_clicks() -> No
     assert not corrected.labelmap[4, 24, 24:].any()
 
 
+def gives_up_half(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A network that sees the tissue, and after any click only what of it lies left of column 24."""
+    seen = (hu > 50).astype(np.int64)
+    if maps.any():
+        seen[:, 24:] = 0
+    return seen
+
+
 def test_a_click_in_the_middle_of_a_false_part_takes_all_of_it() -> None:
-    """The network, shown the click, gives up a half only: the label is known to it as tissue left of column 24."""
-
-    def half(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        seen = (hu > 50).astype(np.int64)
-        if maps[:, :48, :48].any():
-            seen[:, 24:] = 0
-        return seen
-
-    corrected = session(blob(), half)
+    corrected = session(blob(), gives_up_half)
     corrected.click((4, *MIDDLE), LIVER, positive=False)
     assert not corrected.labelmap[4].any()
     corrected.undo()
@@ -91,6 +91,13 @@ def test_a_click_in_the_middle_of_a_false_part_takes_all_of_it() -> None:
     corrected.undo()
     corrected.scribble([(4, 24, 24), (4, 24, 30)], LIVER, positive=False)
     assert (corrected.labelmap[4, 14:34, 14:20] == LIVER).mean() > 0.75
+
+
+def test_other_slices_lose_only_what_the_network_gave_up() -> None:
+    corrected = session(blob(), gives_up_half, carry=4)
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    assert not corrected.labelmap[4].any()
+    assert (corrected.labelmap[[2, 3, 5], 14:34, 14:22] == LIVER).all()
 
 
 def standing(labels: np.ndarray, *clicks: SliceClick) -> Standing:
