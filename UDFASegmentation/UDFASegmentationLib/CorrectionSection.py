@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import slicer
+import slicer.util
+from slicer.i18n import tr as _
 
 from UDFASegmentationLib.UndoMemory import UndoMemory
 
@@ -93,6 +95,7 @@ class CorrectionSection:
         self._live = live
         editor = self._ui.segmentEditorWidget
         if live:
+            self._closeLightBoxes()
             editor.setupViewObservations()
             editor.installKeyboardShortcuts()
             editor.updateWidgetFromMRML()
@@ -100,6 +103,18 @@ class CorrectionSection:
             editor.setActiveEffect(None)
             editor.uninstallKeyboardShortcuts()
             editor.removeViewObservations()
+
+    def _closeLightBoxes(self) -> None:
+        """Let every view show one slice: the editor takes clicks on the others for clicks on the first one.
+
+        Newer versions of Slicer have no light boxes.
+        """
+        turnOff = getattr(self._ui.segmentEditorWidget, "turnOffLightboxes", None)
+        if turnOff is not None and turnOff():
+            slicer.util.warningDisplay(
+                _("Segments cannot be edited in views in light box mode; each view shows one slice again."),
+                windowTitle=_("UDFA Segmentation"),
+            )
 
     def _useEditorNode(self) -> None:
         """Take the editor's node, one for all scenes; made when there is none.

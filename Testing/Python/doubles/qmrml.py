@@ -203,6 +203,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._observing = False
         self._effectName = ""
         self._undoStates = 5
+        self._lightBoxes = False
         self._values = {
             "segmentationNodeSelectorVisible": True,
             "sourceVolumeNodeSelectorVisible": True,
@@ -311,6 +312,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if self._editorNode is not None and not self._scene.IsClosing():
             self.setSegmentationNode(self._shown)
         self.updateWidgetFromMRML()
+
+    def turnOffLightboxes(self) -> bool:
+        """Let every slice view show one slice; returns whether one showed more."""
+        found, self._lightBoxes = self._lightBoxes, False
+        return found
 
     def installKeyboardShortcuts(self, parent: Any = None) -> None:
         """Install the editor's keys; twice would make every key ambiguous, so it raises."""

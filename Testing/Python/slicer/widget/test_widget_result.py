@@ -192,6 +192,27 @@ def test_the_editors_keys_live_only_while_its_section_is_open_and_the_module_sho
     assert not editor._shortcuts
 
 
+def test_light_boxes_are_closed_before_segments_are_edited_and_this_is_said(finished):
+    """In a view that shows several slices, Slicer takes every click for one on the first of them."""
+    editor, section = finished.ui.segmentEditorWidget, finished.ui.correctionCollapsibleButton
+    editor._lightBoxes = True
+    assert finished.messages.shown == []
+    section.collapsed = False
+    ((kind, text),) = finished.messages.shown
+    assert kind == "warningDisplay"
+    assert "light box" in text
+    section.collapsed = True
+    section.collapsed = False
+    assert len(finished.messages.shown) == 1
+    assert editor._shortcuts
+
+
+def test_a_slicer_without_light_boxes_need_not_close_any(finished, monkeypatch):
+    monkeypatch.delattr(slicer.qMRMLSegmentEditorWidget, "turnOffLightboxes")
+    finished.ui.correctionCollapsibleButton.collapsed = False
+    assert finished.ui.segmentEditorWidget._shortcuts
+
+
 @pytest.fixture
 def segmentEditor(scene):
     """The widget of Slicer's Segment Editor module, which was opened before and edits a segmentation of the user's."""
