@@ -106,7 +106,11 @@ class ClickDoubts:
         if volumeNode.GetScene() is None:
             self._say(_("The volume was deleted meanwhile."))
             return
-        self._say(self._review.next(writeUncertainty(volumeNode, uncertainty, axis)))
+        try:
+            self._say(self._review.next(writeUncertainty(volumeNode, uncertainty, axis)))
+        except Exception as error:
+            _logger.exception("The uncertainty could not be shown.")
+            self._say(str(error))
 
     def _fail(self, failure: Failure) -> None:
         if not isinstance(failure.error, UDFAError):

@@ -103,6 +103,16 @@ def test_a_failure_is_told(make, error, caplog):
     assert ("could not be computed" in caplog.text) is isinstance(error, ValueError)
 
 
+def test_a_map_that_cannot_be_written_is_told(make, monkeypatch, caplog):
+    from UDFASegmentationLib import ClickDoubts
+
+    bench = make(half_liver())
+    canSegment(bench)
+    monkeypatch.setattr(ClickDoubts, "writeUncertainty", lambda *arguments: 1 // 0)
+    assert "division" in press(bench)
+    assert "could not be shown" in caplog.text
+
+
 def test_without_a_model_or_a_volume_it_says_why(make):
     bench = make(half_liver())
     bench.entries.clear()
