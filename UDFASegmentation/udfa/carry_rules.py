@@ -14,7 +14,7 @@ from udfa.masks import Mask, Point, SpacingMm, depth_mm, dilated, distance_mm, o
 CARRY_MARGIN_MM = 4.0
 """How far a carried correction may grow beyond its outline on the slice before."""
 
-CARRY_TISSUE = 0.3
+CARRY_TISSUE = 0.6
 """Share of the correction under which the image must look the same on the next slice."""
 
 CARRY_AGREEMENT = 0.5

@@ -53,10 +53,10 @@ def carried(change: np.ndarray, intensity: np.ndarray | float = 0.0, **changes: 
 def test_the_same_correction_is_wanted_where_the_next_slice_looks_the_same() -> None:
     change = square(10, 20)
     intensity = np.zeros(SIZE)
-    intensity[:, 15:] = 1.0
+    intensity[:, 16:] = 1.0
     wanted = hint(carried(change), piece_of(np.zeros(SIZE), intensity), ADD)
-    assert wanted[10:20, 10:15].all()
-    assert wanted.sum() == 50
+    assert wanted[10:20, 10:16].all()
+    assert wanted.sum() == 60
 
 
 def test_a_slice_that_is_right_already_stops_the_carrying() -> None:
@@ -66,8 +66,8 @@ def test_a_slice_that_is_right_already_stops_the_carrying() -> None:
 
 def test_a_slice_that_looks_different_stops_the_carrying() -> None:
     change = square(10, 20)
-    intensity = np.ones(SIZE)
-    intensity[10:20, 10:12] = 0.0
+    intensity = np.zeros(SIZE)
+    intensity[:, 15:] = 1.0
     assert not hint(carried(change), piece_of(np.zeros(SIZE), intensity), ADD).any()
 
 
