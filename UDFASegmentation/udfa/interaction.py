@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, Optional
 
 import numpy as np
@@ -24,7 +25,7 @@ from udfa.history import Box, Click, Edit, EditKind, History, delta, empty_edit
 from udfa.inference import Segmenter
 from udfa.slice_editor import Planes, SliceEditor
 from udfa.slice_network import SliceNetwork
-from udfa.standing import PlaneMask, SliceClick, Standing
+from udfa.standing import SliceClick, Standing
 
 Position = tuple[int, int, int]
 """Voxel index (D, H, W) on the volume's own grid."""
@@ -48,14 +49,6 @@ class SessionOptions:
             raise InvalidInputError(
                 f"carry_slices and cache_bytes must be at least 0, reach_mm above 0, undo_depth at least 1: {self}."
             )
-
-
-@dataclass(frozen=True)
-class ClickEffect:
-    """What a click did on its slice: see `udfa.standing.SliceClick`."""
-
-    strength: float = 0.0
-    made: Optional[PlaneMask] = None
 
 
 class CorrectionSession:
@@ -92,7 +85,9 @@ class CorrectionSession:
         self.options = options or SessionOptions()
         self.labelmap = np.array(labelmap, order="C")
         self.clicks: list[Click] = []
-        self._effects: dict[Click, ClickEffect] = {}
+        # What the clicks of each edit said and did, by edit: the same voxel may be clicked again, to another effect.
+        self._said: list[tuple[SliceClick, ...]] = []
+        self._unsaid: list[tuple[SliceClick, ...]] = []
         self.locked: frozenset[int] = frozenset()
         self.audit = audit
         self._editable: Optional[NDArray[np.bool_]] = None
@@ -183,10 +178,11 @@ class CorrectionSession:
         if not clicks:
             raise InvalidInputError("A scribble needs at least one position.")
         kind: EditKind = "click" if len(clicks) == 1 else "scribble"
-        planes = {} if value in self.locked else self._changed_planes(clicks)
+        planes, said = ({}, self._said_by(clicks)) if value in self.locked else self._changed_planes(clicks)
         note = "" if planes else self._note(clicks)
         edit = self._commit(planes, clicks, kind)
         self.clicks.extend(clicks)
+        self._said.append(said)
         edit = replace(edit, seconds=time.perf_counter() - started, note=note)
         self._push(edit)
         return edit
@@ -243,6 +239,7 @@ class CorrectionSession:
         edit = self._history.undo(self.labelmap, self._painted)
         if edit is not None and edit.clicks:
             del self.clicks[-len(edit.clicks) :]
+            self._unsaid.append(self._said.pop())
         if edit is not None and self.audit is not None:
             self.audit.undone()
         return edit
@@ -250,14 +247,16 @@ class CorrectionSession:
     def redo(self) -> Optional[Edit]:
         """Apply the last undone edit again, its clicks included; None when there is none."""
         edit = self._history.redo(self.labelmap, self._painted)
-        if edit is not None:
+        if edit is not None and edit.clicks:
             self.clicks.extend(edit.clicks)
+            self._said.append(self._unsaid.pop())
         if edit is not None and self.audit is not None:
             self.audit.redone()
         return edit
 
     def _push(self, edit: Edit) -> None:
         self._history.push(edit)
+        self._unsaid.clear()
         if self.audit is not None:
             self.audit.add(edit)
 
@@ -301,34 +300,37 @@ class CorrectionSession:
     def _canonical_mask(self, mask: Optional[NDArray[np.bool_]]) -> Optional[NDArray[np.bool_]]:
         return None if mask is None else np.asarray(self._orientation.apply(mask), dtype=np.bool_)
 
-    def _changed_planes(self, clicks: Sequence[Click]) -> Planes:
-        """New labels of the canonical slices that clicks change."""
+    def _changed_planes(self, clicks: Sequence[Click]) -> tuple[Planes, tuple[SliceClick, ...]]:
+        """New labels of the canonical slices that clicks change, and what the clicks say and do there."""
         points: dict[int, list[tuple[int, int]]] = {}
         for position in stroke([click.position for click in clicks]):
             z, row, column = self._to_canonical(position)
             points.setdefault(z, []).append((row, column))
-        earlier = [
-            SliceClick(*self._to_canonical(c.position), c.value, c.positive, effect.strength, effect.made)
-            for c in self.clicks
-            for effect in (self._effects.get(c, ClickEffect()),)
-        ]
         standing = Standing(
             labels=self._labels,
             locked=self.locked,
             editable=self._canonical_mask(self._editable),
             painted=self._canonical_mask(self._painted),
-            clicks=earlier,
+            clicks=list(chain.from_iterable(self._said)),
             spacing_mm=self.network.volume.spacing_mm[1:],
             detail_mm=self.network.detail_mm,
         )
         aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
         editor = SliceEditor(self.network, standing, aim)
         planes = editor.change(points, self.options.carry_slices)
-        for click in clicks:
-            place = self._to_canonical(click.position)
-            if place in editor.strengths:
-                self._effects[click] = ClickEffect(editor.strengths[place], editor.made.get(place[0]))
-        return planes
+        places = [self._to_canonical(click.position) for click in clicks]
+        # A stroke across slices also speaks for those between its positions, where it has changed something.
+        missed = editor.made.keys() - {z for z, _, _ in places}
+        places += [next(place for place in editor.strengths if place[0] == z) for z in sorted(missed)]
+        said = (
+            SliceClick(*place, aim.value, aim.positive, editor.strengths.get(place, 0.0), editor.made.get(place[0]))
+            for place in places
+        )
+        return planes, tuple(said)
+
+    def _said_by(self, clicks: Sequence[Click]) -> tuple[SliceClick, ...]:
+        """What clicks without any effect say."""
+        return tuple(SliceClick(*self._to_canonical(c.position), c.value, c.positive) for c in clicks)
 
     def _changed_slices(self, box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[int, ...]:
         """Indices along the slice axis at which the contents of a box differ."""

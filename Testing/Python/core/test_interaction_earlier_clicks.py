@@ -135,3 +135,40 @@ def test_only_clicks_on_the_same_slice_hold_it() -> None:
     assert stands.may_not_change(1, region, add, ()).all()
     assert not stands.may_not_change(1, region, add, [(0, 0)]).any()
     assert not stands.may_not_change(1, region, Aim(LIVER, False, 60.0), ()).any()
+
+
+def change_opinion(corrected: CorrectionSession, opinion: Opinion) -> None:
+    corrected.segmenter.opinion = opinion  # type: ignore[attr-defined]
+    corrected.network.forget()
+
+
+def test_after_undo_of_the_same_click_made_twice_all_that_it_made_the_first_time_holds() -> None:
+    """It takes all columns, a second click brings them back, and made again it takes the right ones only."""
+    labels = blob()
+    labels[5] = 0
+    corrected = session(labels, always(0))
+    corrected.click((4, 24, 32), LIVER, positive=False)
+    assert not corrected.labelmap[4].any()
+    change_opinion(corrected, by_intensity((50, 150, LIVER)))
+    corrected.click((4, 24, 31), LIVER)
+    change_opinion(corrected, gives_up_half)
+    corrected.click((4, 24, 32), LIVER, positive=False)
+    assert (corrected.labelmap[4, 14:34, 14:20] == LIVER).mean() > 0.75
+    corrected.undo()
+    corrected.undo()
+    change_opinion(corrected, by_intensity((50, 150, LIVER)))
+    corrected.options = with_carry(4)
+    corrected.click((5, *MIDDLE), LIVER)
+    assert (corrected.labelmap[5] == blob()[5]).all()
+    assert not corrected.labelmap[4].any()
+
+
+def test_what_a_stroke_across_slices_took_from_a_slice_between_its_ends_holds_too() -> None:
+    corrected = session(blob(), always(0))
+    corrected.scribble([(2, *MIDDLE), (4, *MIDDLE)], LIVER, positive=False)
+    assert not corrected.labelmap[2:5].any()
+    change_opinion(corrected, by_intensity((50, 150, LIVER)))
+    corrected.options = with_carry(1)
+    corrected.click((4, *MIDDLE), LIVER)
+    assert (corrected.labelmap[4] == blob()[4]).all()
+    assert not corrected.labelmap[3].any()
