@@ -32,7 +32,7 @@ from udfa.edit_rules import (
     whole_part,
 )
 from udfa.margin_rules import Spread, joined_change
-from udfa.masks import Point, bounding_box, depth_mm, pixels
+from udfa.masks import Mask, Point, bounding_box, depth_mm, pixels
 from udfa.prompts import PlaneClick
 from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
 from udfa.standing import PlaneMask, SliceClick, Standing, in_region
@@ -165,10 +165,18 @@ class SliceEditor:
             change = joined_change(piece, wanted, shown & plausible, open_points, aim)
         whole = change.copy()
         if followed and not aim.positive and len(local) == 1:
-            whole |= whole_part(piece, change, local[0], aim)
+            whole |= self._whole_part(z, region, change, points[0])
         labels = apply_change(piece, answer, whole, aim)
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
+
+    def _whole_part(self, z: int, region: Region, change: Mask, point: Point) -> Mask:
+        """What goes with all of the part that a removal means; the part may run out of the region. -> (h, w) of it."""
+        height, width = self._plane_shape
+        on_slice = np.zeros((height, width), dtype=bool)
+        on_slice[region] = change
+        piece = self._piece(z, (slice(0, height), slice(0, width)), [point])
+        return whole_part(piece, on_slice, point, self.aim)[region]
 
     def _carry(self, planes: Planes, slices: range, region: Region, state: Carried) -> Walk:
         """Carry what the network followed from slice to slice in one direction, until image or network say no."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from udfa.edit_rules import (
     Aim,
@@ -237,3 +238,55 @@ def test_of_a_whole_part_what_is_fixed_and_what_is_out_of_reach_stays() -> None:
     whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), replace(REMOVE, reach_mm=8.0))
     rows, columns = np.ogrid[:40, :40]
     assert (whole == (((rows - 20) ** 2 + (columns - 20) ** 2 <= 64) & (columns < 26))).all()
+
+
+@pytest.mark.parametrize("pixel_mm", [0.5, 1.0, 2.0])
+def test_a_part_of_which_a_disc_fills_less_than_three_tenths_is_not_one_blob(pixel_mm: float) -> None:
+    """The disc has a radius of 10 pixels, 314 of them: more than 30 % of 20 x 50 pixels, less than that of 20 x 55."""
+    for length, blob in ((50, True), (55, False)):
+        labels = blank(60, 40)
+        labels[:length, 10:30] = 1
+        piece = piece_of(labels, spacing_mm=(pixel_mm, pixel_mm))
+        assert whole_part(piece, given_up(labels, 0.25), (25, 20), REMOVE).any() == blob
+
+
+def test_of_a_whole_part_what_lies_beyond_something_fixed_stays() -> None:
+    fixed = np.zeros((40, 40), bool)
+    fixed[:, 24:26] = True
+    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), REMOVE)
+    assert (whole == ((disc() == 1) & (np.arange(40) < 24))).all()
+
+
+def test_a_change_right_beside_a_click_that_the_network_does_not_follow_is_meant_too() -> None:
+    wanted = blank()
+    wanted[5:35, 21:30] = 1
+    change, followed = change_for_clicks(piece_of(blank(), detail_mm=2.0), answer_of(wanted), [(20, 20)], ADD)
+    assert not followed
+    assert change[5:35, 21:30].all()
+    far, _ = change_for_clicks(piece_of(blank(), detail_mm=2.0), answer_of(wanted), [(20, 12)], ADD)
+    assert not far[5:35, 21:30].any()
+
+
+def test_tissue_is_alike_up_to_a_difference_of_27_hounsfield_units() -> None:
+    hu = np.zeros((40, 40), np.float32)
+    hu[:, 22:24], hu[:, 24:] = 0.29, 0.31
+    region = like_tissue(piece_of(blank(), hu), (20, 20), np.ones((40, 40), bool))
+    assert region[20, 23]
+    assert not region[:, 24:].any()
+
+
+def test_the_fallback_takes_only_what_may_change_and_does_not_reach_across_the_rest() -> None:
+    allowed = np.ones((40, 40), bool)
+    allowed[:, 22] = False
+    region = like_tissue(piece_of(blank()), (20, 20), allowed)
+    assert region[20, 21]
+    assert not region[:, 22:].any()
+
+
+def test_a_speck_is_smaller_than_thirty_square_millimetres() -> None:
+    wanted = np.zeros((20, 20))
+    wanted[2:7, 2:7] = 3
+    wanted[10:15, 2:8] = 3
+    after = apply_change(piece_of(np.ones((20, 20))), answer_of(wanted), np.ones((20, 20), bool), REMOVE)
+    assert not after[:9].any()
+    assert (after[10:15, 2:8] == 3).all()

@@ -93,11 +93,37 @@ def test_a_click_in_the_middle_of_a_false_part_takes_all_of_it() -> None:
     assert (corrected.labelmap[4, 14:34, 14:20] == LIVER).mean() > 0.75
 
 
+def test_a_click_off_the_middle_of_a_part_larger_than_its_reach_takes_no_more_than_the_network_gives_up() -> None:
+    """It is 200 pixels wide, the click 50 from two of its edges: in the middle only of what it reaches, 60 pixels."""
+    hu = np.zeros((1, 256, 256))
+    hu[0, 20:220, 20:220] = 100
+    labels = (hu > 0).astype(np.uint8)
+    hu[0, 20:220, 20:90] = 0
+    corrected = session_of(hu, labels, by_intensity((50, 150, LIVER)), with_carry(0), tile_size=256)
+    corrected.click((0, 70, 70), LIVER, positive=False)
+    assert not corrected.labelmap[0, 30:110, 30:89].any()
+    assert (corrected.labelmap[0, 20:220, 90:220] == LIVER).all()
+
+
 def test_other_slices_lose_only_what_the_network_gave_up() -> None:
     corrected = session(blob(), gives_up_half, carry=4)
     corrected.click((4, *MIDDLE), LIVER, positive=False)
     assert not corrected.labelmap[4].any()
     assert (corrected.labelmap[[2, 3, 5], 14:34, 14:22] == LIVER).all()
+
+
+def shown_labels_gives_up_all(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A network that after a click gives up what lies right of column 24, but all of it where it is shown labels."""
+    return np.zeros(hu.shape, np.int64) if labels.any() and not maps.any() else gives_up_half(hu, maps, labels)
+
+
+def test_the_rest_of_a_false_part_is_not_carried_even_if_the_network_would_give_it_up() -> None:
+    """Carried is what lies right of column 24 or within 7 pixels of the click, and may grow by 4: not to the corner."""
+    corrected = session(blob(), shown_labels_gives_up_all, carry=1)
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    assert not corrected.labelmap[4].any()
+    assert not corrected.labelmap[[3, 5], :, 24:].any()
+    assert (corrected.labelmap[[3, 5], 14:17, 14:17] == LIVER).all()
 
 
 def standing(labels: np.ndarray, *clicks: SliceClick) -> Standing:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fakes.clicks import LIVER, SPLEEN, FakeSegmenter, volume_of, with_carry
+from fakes.clicks import LIVER, SPLEEN, FakeSegmenter, always, volume_of, with_carry
 from udfa.interaction import CorrectionSession
 from udfa.networks.udfa import EncoderFeatures
 from udfa.prompts import SparsePrompt
@@ -126,3 +126,29 @@ def test_the_image_ends_what_the_network_would_go_on_with() -> None:
     session = session_with(10, hu, empty=True)
     session.click((4, 24, 10), LIVER)
     assert (session.labelmap == LIVER).any(axis=(1, 2)).tolist() == [True] * 6 + [False] * 3
+
+
+def test_a_click_for_another_label_shifts_nothing_of_this_one() -> None:
+    """Had it, its shift of 4.5, of which 2.7 arrive here, would make the network agree that it all is liver."""
+    session = session_with(carry=0)
+    session.click((4, 24, 40), SPLEEN)
+    session.click((4, 24, 26), LIVER)
+    assert [columns_gained(session, 4, row) for row in (24, 34, 14)] == [5, 2, 2]
+
+
+def test_a_click_that_was_painted_over_shifts_nothing_any_more() -> None:
+    """Its shift of 4.0 on the slice before, of which 3.2 arrive here, would do without asking the network."""
+    session = session_with(carry=0)
+    start = session.labelmap.copy()
+    session.click((3, 24, 27), LIVER)
+    session.take_up(start)
+    session.click((4, 24, 26), LIVER)
+    assert [columns_gained(session, 4, row) for row in (24, 34, 14)] == [5, 2, 2]
+
+
+def test_a_network_that_turns_the_slice_over_is_followed_only_where_it_was_not_sure_before() -> None:
+    """Where the shift of 3.0 leaves it less than 2 against the change: up to 5 columns, ten pixels away 4.3 of them."""
+    session = session_with(carry=0)
+    session.segmenter.opinion = always(LIVER)  # type: ignore[attr-defined]
+    session.click((4, 24, 26), LIVER)
+    assert [columns_gained(session, 4, row) for row in (24, 34, 14)] == [5, 4, 4]
