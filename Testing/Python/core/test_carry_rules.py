@@ -14,6 +14,7 @@ from udfa.carry_rules import (
     limited_to,
     partners,
     slices_to_carry,
+    spread_change,
 )
 from udfa.edit_rules import Aim, Piece
 
@@ -163,3 +164,28 @@ def test_a_correction_carries_as_far_as_it_is_wide_and_half_as_far_again() -> No
     line[20, 5:35] = True
     assert slices_to_carry(line, (1.0, 1.0), 2.0, limit=20) == 1
     assert slices_to_carry(line, (1.0, 1.0), 4.0, limit=20) == 0
+
+
+def test_tissue_is_the_same_up_to_a_change_of_31_hounsfield_units() -> None:
+    change, intensity = square(10, 20), np.zeros(SIZE)
+    intensity[:, 10:12], intensity[:, 12:] = 0.36, 0.34
+    wanted = hint(carried(change), piece_of(np.zeros(SIZE), intensity), ADD)
+    assert (wanted == (change & (np.arange(40) >= 12))).all()
+
+
+def test_a_border_that_moved_moves_the_next_slices_by_four_millimetres_at_most() -> None:
+    state, piece = carried(square(10, 20)), piece_of(np.zeros(SIZE))
+    everywhere = np.ones(SIZE, bool)
+    change = spread_change(state, piece, everywhere, square(10, 20), False, ADD)
+    assert change[12, 6:24].all()
+    assert not change[:6].any()
+    assert not change[24:].any()
+
+
+def test_of_what_the_network_had_wanted_before_outlines_and_what_is_not_connected_are_not_carried() -> None:
+    """Wanted are the square, a line of one pixel that runs out of it, and another square, 10 pixels away."""
+    piece = replace(piece_of(np.zeros(SIZE)), detail_mm=2.0)
+    wanted = square(10, 20) | square(30, 38)
+    wanted[15, 20:30] = True
+    change = spread_change(carried(square(10, 20)), piece, wanted & ~square(30, 31), square(10, 20), True, ADD)
+    assert (change == square(10, 20)).all()

@@ -242,3 +242,21 @@ def test_what_was_prepared_around_a_voxel_spares_a_carried_click_nearby_the_enco
     assert session.network.encoded == 13
     session.prepare_around((0, 20, 20), lambda: True)
     assert session.network.encoded == 13
+
+
+def told_by_labels(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A network that sees nothing by itself, and the tissue when it is shown clicks or labels."""
+    return np.asarray((hu > 50) & (maps.any() or labels.any())).astype(np.int64)
+
+
+@pytest.mark.parametrize(("missing", "asked"), [(2, 1), (6, 3)])
+def test_the_network_is_asked_about_other_slices_only_if_more_than_a_border_moved(missing: int, asked: int) -> None:
+    """A strip of 6 pixels is 3 deep, one of 2 pixels only 1: less than two of the network's pixels."""
+    truth = block(0, 3, depth=3)
+    labels = truth.copy()
+    labels[:, :, 30 - missing :] = 0
+    session = session_of(truth * 100, labels, told_by_labels, with_carry(1))
+    session.restrict(truth == LIVER)
+    session.click((1, 20, 28), LIVER)
+    assert (session.labelmap[1, 15:26] == truth[1, 15:26]).all()
+    assert len(session.segmenter.prompts) == asked  # type: ignore[attr-defined]

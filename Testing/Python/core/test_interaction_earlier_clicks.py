@@ -198,3 +198,20 @@ def test_what_a_stroke_across_slices_took_from_a_slice_between_its_ends_holds_to
     corrected.click((4, *MIDDLE), LIVER)
     assert (corrected.labelmap[4] == blob()[4]).all()
     assert not corrected.labelmap[3].any()
+
+
+def test_a_voxel_that_was_said_not_to_belong_stays_out_even_if_it_did_not_then() -> None:
+    corrected = session_of(np.zeros((1, 48, 48)), np.zeros((1, 48, 48)), always(LIVER), with_carry(0))
+    assert corrected.click((0, 24, 30), LIVER, positive=False).changed_voxels == 0
+    corrected.click((0, 24, 10), LIVER)
+    assert np.argwhere(corrected.labelmap != LIVER).tolist() == [[0, 24, 30]]
+
+
+def test_how_near_a_click_replaces_another_is_counted_in_the_networks_pixels() -> None:
+    """5 mm are less than three of its pixels of 2 mm, and more than three of 1 mm."""
+    for pixel_mm, left in ((2.0, 0), (1.0, 1)):
+        empty = np.zeros((1, 48, 48))
+        corrected = session_of(empty, empty, always(0), with_carry(0), in_plane_spacing_mm=pixel_mm)
+        corrected.click((0, 24, 20), LIVER)
+        corrected.click((0, 24, 25), LIVER, positive=False)
+        assert corrected.labelmap.sum() == left

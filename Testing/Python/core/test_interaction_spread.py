@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fakes.clicks import LIVER, SPLEEN, FakeSegmenter, always, volume_of, with_carry
+from fakes.clicks import LIVER, SPLEEN, FakeSegmenter, always, stubborn, volume_of, with_carry
 from udfa.interaction import CorrectionSession
 from udfa.networks.udfa import EncoderFeatures
 from udfa.prompts import SparsePrompt
@@ -152,3 +152,36 @@ def test_a_network_that_turns_the_slice_over_is_followed_only_where_it_was_not_s
     session.segmenter.opinion = always(LIVER)  # type: ignore[attr-defined]
     session.click((4, 24, 26), LIVER)
     assert [columns_gained(session, 4, row) for row in (24, 34, 14)] == [5, 4, 4]
+
+
+def test_a_voxel_said_not_to_belong_stays_out_also_where_the_network_is_sure_of_the_rest() -> None:
+    """The click needs a shift of 13.8, as large as one can be; the voxel lies 6 pixels from it."""
+    session = session_with(0, np.full((1, 48, 48), -200))
+    session.click((0, 24, 30), LIVER, positive=False)
+    session.segmenter.opinion = always(LIVER)  # type: ignore[attr-defined]
+    session.click((0, 24, 24), LIVER)
+    assert np.flatnonzero(session.labelmap[0, 24, 17:32] != LIVER).tolist() == [13]
+
+
+def test_the_shift_of_a_click_that_stands_spares_the_next_one_the_question_and_an_undone_one_does_not() -> None:
+    """It needs 3.5 and shifts by 4.0, of which 3.2 arrive on the next slice, where 2.5 are needed."""
+    session = session_with(carry=0)
+    for undone, questions in ((False, 1), (True, 3)):
+        session.click((4, 24, 27), LIVER)
+        if undone:
+            session.undo()
+        session.click((5, 24, 26), LIVER)
+        assert len(session.segmenter.prompts) == questions  # type: ignore[attr-defined]
+        session.undo()
+        session.undo()
+
+
+def test_against_the_network_other_slices_change_only_where_it_was_not_sure_of_itself() -> None:
+    """The click shifts by 2.5, of which 2.0 arrive on the next slice: enough for 2.0, but not for 5.0 right of it."""
+    hu = np.full((2, 48, 48), -20)
+    hu[1, :, 24:] = -50
+    session = session_with(1, hu)
+    session.segmenter.opinion = stubborn  # type: ignore[attr-defined]
+    session.click((0, 24, 24), LIVER)
+    assert (session.labelmap[0, 24, 18:31] == LIVER).all()
+    assert np.flatnonzero(session.labelmap[1, 24]).tolist() == [19, 20, 21, 22, 23]

@@ -172,6 +172,30 @@ def test_once_clicked_it_is_protected_no_longer_until_undo() -> None:
     assert (session.labelmap[2, 4:12, 4:12] == SPLEEN).all()
 
 
+def test_what_was_painted_twice_is_protected_as_well() -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), always(LIVER), SessionOptions(carry_slices=0))
+    session.take_up(painted_block(session, SPLEEN))
+    session.take_up(painted_block(session, STOMACH))
+    session.click((2, 20, 20), LIVER)
+    assert (session.labelmap[2, 4:12, 4:12] == STOMACH).all()
+    session.undo()
+    session.undo()
+    session.click((2, 20, 20), LIVER)
+    assert (session.labelmap[2, 4:12, 4:12] == SPLEEN).all()
+
+
+def test_what_a_click_changed_beside_a_painted_part_does_not_count_as_painted() -> None:
+    """Had it, a click on it would be one on the painted part."""
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), always(LIVER), SessionOptions(carry_slices=0))
+    session.take_up(painted_block(session, SPLEEN))
+    session.click((2, 20, 20), LIVER)
+    session.segmenter.opinion = always(STOMACH)  # type: ignore[attr-defined]
+    session.network.forget()
+    session.click((2, 20, 19), STOMACH)
+    assert session.labelmap[2, 20, 19] == STOMACH
+    assert (session.labelmap[2, 4:12, 4:12] == SPLEEN).all()
+
+
 def test_following_an_undo_made_elsewhere_takes_the_click_back() -> None:
     session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
     start = session.labelmap.copy()

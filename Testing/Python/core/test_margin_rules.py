@@ -207,3 +207,19 @@ def test_the_reach_and_what_is_fixed_bound_the_change() -> None:
     rows, columns = np.nonzero(change)
     assert np.hypot(rows - 30, columns - 31).max() == 5.0
     assert columns.max() == 32
+
+
+def test_a_network_that_disagrees_with_one_of_two_slices_has_not_agreed() -> None:
+    spread, answer = spread_of(), ramp()
+    assert not spread.take(Z, [(30, 32)], WHOLE, answer)
+    assert spread.take(Z + 1, [(30, 5)], WHOLE, answer)
+    assert not spread.agreed
+
+
+def test_a_network_that_disagreed_is_not_followed_out_of_reach_of_the_shift() -> None:
+    """A twentieth of the shift arrives 34 pixels away; the upper left corner is 43 pixels away."""
+    spread, answer = spread_of(), ramp()
+    spread.take(Z, [(30, 31)], WHOLE, answer)
+    wanted = spread.wanted(Z, WHOLE, answer)
+    assert wanted[30, 0]
+    assert not wanted[0, 0]
