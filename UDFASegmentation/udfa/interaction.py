@@ -45,9 +45,10 @@ class SessionOptions:
     """Edits that can be undone."""
 
     def __post_init__(self) -> None:
-        if self.carry_slices < 0 or not self.reach_mm > 0 or self.undo_depth < 1 or self.cache_bytes < 0:
+        if self.carry_slices < 0 or not 0 < self.reach_mm < np.inf or self.undo_depth < 1 or self.cache_bytes < 0:
             raise InvalidInputError(
-                f"carry_slices and cache_bytes must be at least 0, reach_mm above 0, undo_depth at least 1: {self}."
+                "carry_slices and cache_bytes must be at least 0, reach_mm above 0 and finite, undo_depth at least 1: "
+                f"{self}."
             )
 
 

@@ -112,7 +112,14 @@ def test_an_error_of_the_network_leaves_no_trace() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"carry_slices": -1}, {"reach_mm": 0.0}, {"reach_mm": float("nan")}, {"undo_depth": 0}, {"cache_bytes": -1}],
+    [
+        {"carry_slices": -1},
+        {"reach_mm": 0.0},
+        {"reach_mm": float("nan")},
+        {"reach_mm": float("inf")},
+        {"undo_depth": 0},
+        {"cache_bytes": -1},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):

@@ -176,6 +176,18 @@ def test_the_shift_of_a_click_that_stands_spares_the_next_one_the_question_and_a
         session.undo()
 
 
+def test_of_two_undone_clicks_the_first_that_is_redone_is_the_one_that_counts_again() -> None:
+    """Slice 8 is too far away: hardly a seventh of its shift would arrive on slice 5."""
+    session = session_with(carry=0)
+    session.click((4, 24, 27), LIVER)
+    session.click((8, 24, 27), LIVER)
+    session.undo()
+    session.undo()
+    session.redo()
+    session.click((5, 24, 26), LIVER)
+    assert len(session.segmenter.prompts) == 2  # type: ignore[attr-defined]
+
+
 def test_against_the_network_other_slices_change_only_where_it_was_not_sure_of_itself() -> None:
     """The click shifts by 2.5, of which 2.0 arrive on the next slice: enough for 2.0, but not for 5.0 right of it."""
     hu = np.full((2, 48, 48), -20)
