@@ -32,7 +32,7 @@ from udfa.edit_rules import (
     whole_part,
 )
 from udfa.margin_rules import Spread, joined_change
-from udfa.masks import Mask, Point, bounding_box, depth_mm, pixels
+from udfa.masks import Mask, Point, bounding_box, depth_mm, pixels, seeds_at, touching
 from udfa.prompts import PlaneClick
 from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
 from udfa.standing import PlaneMask, SliceClick, Standing, in_region
@@ -165,17 +165,23 @@ class SliceEditor:
             change = joined_change(piece, wanted, shown & plausible, open_points, aim)
         whole = change.copy()
         if followed and not aim.positive and len(local) == 1:
-            whole |= self._whole_part(z, region, change, points[0])
+            whole |= self._whole_part(z, region, change, points[0], earlier)
         labels = apply_change(piece, answer, whole, aim)
         state = Carried(change, piece, partners(piece, labels, change, aim), followed)
         return PlaneChange(region, labels), state
 
-    def _whole_part(self, z: int, region: Region, change: Mask, point: Point) -> Mask:
-        """What goes with all of the part that a removal means; the part may run out of the region. -> (h, w) of it."""
+    def _whole_part(self, z: int, region: Region, change: Mask, point: Point, earlier: Sequence[SliceClick]) -> Mask:
+        """What goes with all of the part that a removal means; the part may run out of the region. -> (h, w) of it.
+
+        Nothing, if an earlier click has said that something of the part does belong to the label.
+        """
         height, width = self._plane_shape
+        said = seeds_at((height, width), [(c.row, c.column) for c in earlier if c.value == self.aim.value])
+        piece = self._piece(z, (slice(0, height), slice(0, width)), [point])
+        if touching(piece.labels == self.aim.value, seeds_at((height, width), [point]))[said].any():
+            return np.zeros_like(change)
         on_slice = np.zeros((height, width), dtype=bool)
         on_slice[region] = change
-        piece = self._piece(z, (slice(0, height), slice(0, width)), [point])
         return whole_part(piece, on_slice, point, self.aim)[region]
 
     def _carry(self, planes: Planes, slices: range, region: Region, state: Carried) -> Walk:

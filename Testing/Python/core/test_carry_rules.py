@@ -189,3 +189,14 @@ def test_of_what_the_network_had_wanted_before_outlines_and_what_is_not_connecte
     wanted[15, 20:30] = True
     change = spread_change(carried(square(10, 20)), piece, wanted & ~square(30, 31), square(10, 20), True, ADD)
     assert (change == square(10, 20)).all()
+
+
+def test_noisy_tissue_may_differ_as_much_as_it_does_within_the_correction() -> None:
+    """A chequered pattern of 0 and 1: its standard deviation is 0.5, hence up to 1.0 from its median is alike."""
+    chequered = np.indices(SIZE).sum(axis=0) % 2
+    state, piece = carried(square(10, 20), chequered), piece_of(np.zeros(SIZE), chequered)
+    change = carried_change(state, piece, answer_of(np.ones(SIZE)), hint(state, piece, ADD), ADD)
+    assert change[12, 6:24].all()
+    same = square(10, 20) & (chequered == 1)
+    carried_on = spread_change(state, piece_of(np.zeros(SIZE), 1.0), square(10, 20), same, True, ADD)
+    assert carried_on[11:19, 11:19].all()

@@ -290,3 +290,12 @@ def test_a_speck_is_smaller_than_thirty_square_millimetres() -> None:
     after = apply_change(piece_of(np.ones((20, 20))), answer_of(wanted), np.ones((20, 20), bool), REMOVE)
     assert not after[:9].any()
     assert (after[10:15, 2:8] == 3).all()
+
+
+def test_a_speck_goes_to_the_neighbour_that_it_touches() -> None:
+    labels = np.ones((20, 20), np.uint8)
+    labels[:, :3] = 2
+    wanted = np.ones((20, 20))
+    wanted[10:12, 3:6] = 2
+    after = apply_change(piece_of(labels), answer_of(wanted), wanted == 2, REMOVE)
+    assert (after[10:12, :6] == 2).all()

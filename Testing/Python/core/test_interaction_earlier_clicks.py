@@ -207,6 +207,22 @@ def test_a_voxel_that_was_said_not_to_belong_stays_out_even_if_it_did_not_then()
     assert np.argwhere(corrected.labelmap != LIVER).tolist() == [[0, 24, 30]]
 
 
+def test_a_voxel_that_was_said_to_belong_stays_even_if_it_did_already() -> None:
+    corrected = session_of(np.zeros((1, 48, 48)), np.full((1, 48, 48), LIVER), always(0), with_carry(0))
+    assert corrected.click((0, 24, 30), LIVER).changed_voxels == 0
+    corrected.click((0, 24, 20), LIVER, positive=False)
+    assert np.argwhere(corrected.labelmap).tolist() == [[0, 24, 30]]
+
+
+def test_a_part_of_which_something_was_said_to_belong_is_not_taken_as_a_whole() -> None:
+    corrected = session(blob(), gives_up_half)
+    corrected.click((4, 24, 16), LIVER)
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    assert corrected.labelmap[4, 24, 16] == LIVER
+    assert (corrected.labelmap[4, 14:34, 14:16] == LIVER).all()
+    assert not corrected.labelmap[4, :, 24:].any()
+
+
 def test_how_near_a_click_replaces_another_is_counted_in_the_networks_pixels() -> None:
     """5 mm are less than three of its pixels of 2 mm, and more than three of 1 mm."""
     for pixel_mm, left in ((2.0, 0), (1.0, 1)):

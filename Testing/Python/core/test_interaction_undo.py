@@ -220,6 +220,18 @@ def test_following_a_brush_takes_it_up() -> None:
     assert len(session.clicks) == 1
 
 
+def test_erasing_as_much_elsewhere_is_no_undo_of_a_click() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4, :13, :13] = SPLEEN
+    session = session_of(np.zeros(SHAPE), labels, stubborn, SessionOptions(carry_slices=0))
+    assert session.click((2, 12, 12), LIVER).before.shape == (1, 13, 13)
+    erased = session.labelmap.copy()
+    erased[4] = 0
+    assert session.follow(erased) == "manual"
+    assert (session.labelmap == erased).all()
+    assert len(session.clicks) == 1
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((5, 24, 25), np.uint8), np.zeros(SHAPE, np.int16)])
 def test_a_labelmap_that_does_not_fit_is_not_taken_up(wrong: np.ndarray) -> None:
     session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn)

@@ -223,3 +223,7 @@ def test_a_network_that_disagreed_is_not_followed_out_of_reach_of_the_shift() ->
     wanted = spread.wanted(Z, WHOLE, answer)
     assert wanted[30, 0]
     assert not wanted[0, 0]
+
+
+def test_a_network_that_agrees_with_one_end_of_a_stroke_only_has_not_agreed() -> None:
+    assert not spread_of().take(Z, [(30, 5), (30, 40)], WHOLE, ramp())
