@@ -145,7 +145,7 @@ def whole_part(piece: Piece, change: Mask, point: Point, aim: Aim) -> Mask:
     """Return all of the label's part on the slice around a negative click, if the click seems to mean all of it.
 
     A reader clicks in the middle of what is wrong. If that is the middle of a whole part, of which a good deal is given
-    up already, then the part is what is wrong. Of 74 clicks by a simulated reader for which this held and something was
+    up already, then the part is what is wrong. Of 73 clicks by a simulated reader for which this held and something was
     left (ACDC and BTCV validation patients), none was meant for less than most of what was left.
 
     Args:
