@@ -80,9 +80,8 @@ class SliceEditor:
         self.network = network
         self.standing = standing
         self.aim = aim
-        spacing = network.volume.spacing_mm
-        self._spacing_mm = (spacing[1], spacing[2])
-        self._slice_mm = spacing[0]
+        self._spacing_mm = standing.spacing_mm
+        self._slice_mm = network.volume.spacing_mm[0]
         self._plane_shape = standing.labels.shape[1:]
         same = [c for z in {c.z for c in standing.clicks} for c in standing.earlier(z) if c.value == aim.value]
         self._spread = Spread(aim, same, self._spacing_mm, network.detail_mm)
