@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from udfa.edit_rules import FALLBACK_RADIUS_MM, Aim, Answer, Piece, agreed_change, changeable, thin_radius
 from udfa.masks import Mask, Point, SpacingMm, depth_mm, dilated, distance_mm, opened, touching
 
-CARRY_MARGIN_MM = 4.0
+CARRY_MARGIN_MM = 10.0
 """How far a carried correction may grow beyond its outline on the slice before."""
 
 CARRY_TISSUE = 0.6

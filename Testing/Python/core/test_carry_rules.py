@@ -83,16 +83,16 @@ def test_a_carried_correction_takes_from_no_label_that_the_click_did_not_take_fr
     assert both.sum() == 100
 
 
-def test_the_network_may_refine_the_outline_but_within_four_millimetres() -> None:
-    change = square(10, 20)
+def test_the_network_may_refine_the_outline_but_within_ten_millimetres() -> None:
+    change = square(15, 20)
     state, piece = carried(change), piece_of(np.zeros(SIZE))
     wanted = hint(state, piece, ADD)
     everywhere = carried_change(state, piece, answer_of(np.ones(SIZE)), wanted, ADD)
-    assert everywhere[6:24, 12].all()
-    assert not everywhere[5, :].any()
-    assert not everywhere[24, :].any()
-    smaller = carried_change(state, piece, answer_of(square(11, 20)), wanted, ADD)
-    assert (smaller == square(11, 20)).all()
+    assert everywhere[5:30, 17].all()
+    assert not everywhere[4, :].any()
+    assert not everywhere[30, :].any()
+    smaller = carried_change(state, piece, answer_of(square(16, 20)), wanted, ADD)
+    assert (smaller == square(16, 20)).all()
 
 
 def test_growth_beyond_the_outline_must_look_like_the_correction() -> None:
@@ -173,13 +173,13 @@ def test_tissue_is_the_same_up_to_a_change_of_31_hounsfield_units() -> None:
     assert (wanted == (change & (np.arange(40) >= 12))).all()
 
 
-def test_a_border_that_moved_moves_the_next_slices_by_four_millimetres_at_most() -> None:
-    state, piece = carried(square(10, 20)), piece_of(np.zeros(SIZE))
+def test_a_border_that_moved_moves_the_next_slices_by_ten_millimetres_at_most() -> None:
+    state, piece = carried(square(15, 20)), piece_of(np.zeros(SIZE))
     everywhere = np.ones(SIZE, bool)
-    change = spread_change(state, piece, everywhere, square(10, 20), False, ADD)
-    assert change[12, 6:24].all()
-    assert not change[:6].any()
-    assert not change[24:].any()
+    change = spread_change(state, piece, everywhere, square(15, 20), False, ADD)
+    assert change[17, 5:30].all()
+    assert not change[:5].any()
+    assert not change[30:].any()
 
 
 def test_of_what_the_network_had_wanted_before_outlines_and_what_is_not_connected_are_not_carried() -> None:

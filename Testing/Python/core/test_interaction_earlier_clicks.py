@@ -118,12 +118,14 @@ def shown_labels_gives_up_all(hu: np.ndarray, maps: np.ndarray, labels: np.ndarr
 
 
 def test_the_rest_of_a_false_part_is_not_carried_even_if_the_network_would_give_it_up() -> None:
-    """Carried is what lies right of column 24 or within 7 pixels of the click, and may grow by 4: not to the corner."""
-    corrected = session(blob(), shown_labels_gives_up_all, carry=1)
+    """Carried is what lies right of column 24 or within 7 pixels of the click, and may grow by 10: not to the corner."""
+    wide = np.zeros((8, 48, 48), np.uint8)
+    wide[2:6, 4:44, 4:44] = LIVER
+    corrected = session_of(wide * 100, wide, shown_labels_gives_up_all, with_carry(1))
     corrected.click((4, *MIDDLE), LIVER, positive=False)
     assert not corrected.labelmap[4].any()
-    assert not corrected.labelmap[[3, 5], :, 24:].any()
-    assert (corrected.labelmap[[3, 5], 14:17, 14:17] == LIVER).all()
+    assert not corrected.labelmap[[3, 5], 5:43, 24:].any()
+    assert (corrected.labelmap[[3, 5], 4:12, 4:12] == LIVER).all()
 
 
 def standing(labels: np.ndarray, *clicks: SliceClick) -> Standing:

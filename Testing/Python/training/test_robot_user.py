@@ -163,7 +163,19 @@ def test_a_run_has_a_row_per_click_and_the_rivals_get_the_same_clicks() -> None:
     assert own[-1].dice < mine[-1].dice
 
 
-def test_a_run_that_is_good_enough_needs_no_click() -> None:
+def test_a_good_label_is_clicked_on_as_long_as_it_has_an_error() -> None:
+    """A hole of 3 voxels, Dice above 0.99: the brush closes it with one click."""
+    case, _ = case_of()
+    holed = truth()
+    holed[5, 18, 17:20] = 0
+    where = {"case": "one", "label": "liver", "start": "auto", "robot": "centre", "tool": "brush", "clicks_of": "own"}
+    rows = list(corrected(Brush(case.volume.array, SPACING, holed), case, 1, EXACT, settings_of(), where, []))
+    assert rows[0].dice > 0.99
+    assert [row.click for row in rows] == [0, 1]
+    assert rows[1].dice == 1.0
+
+
+def test_a_label_that_is_right_needs_no_click() -> None:
     case, _ = case_of()
     tool = Brush(case.volume.array, SPACING, truth())
     where = {"case": "one", "label": "liver", "start": "auto", "robot": "centre", "tool": "brush", "clicks_of": "own"}
