@@ -3,8 +3,8 @@
     python Testing/Benchmarks/robot_user.py --model abdomen-ct-mini --data DATA --output results --labels liver,spleen
 
 The protocol is VerSe's (arXiv 2412.16381): clicks until Dice 0.85, 0.90, 0.95, at most 20, a failure counts as 20; from
-the automatic result and from scratch. The robot clicks on after that, so that Dice after N clicks is that of N clicks for
-every label, however good it was. DATA is a folder prepared by `udfa-train prepare`; its validation cases are used,
+the automatic result and from scratch. The robot clicks on after that, so that Dice after N clicks is that of N clicks
+for every label, however good it was. DATA is a folder prepared by `udfa-train prepare`; its validation cases are used,
 whose patients the checkpoint has never seen. Every tool is corrected by its own robot, which clicks into the largest
 error that this tool has left, and the classical tools get UDFA's clicks as well ("same clicks"). "whole error" is no
 tool but a bound: with each click the whole connected error, in 3D, is put right.

@@ -141,7 +141,7 @@ def connected_change(piece: Piece, agreed: Mask, points: Sequence[Point], aim: A
     return touching(solid, seeds_at(agreed.shape, points, ring=True))
 
 
-def whole_part(piece: Piece, change: Mask, point: Point, aim: Aim) -> Mask:
+def whole_part(piece: Piece, change: Mask, point: Point, said: Mask, aim: Aim) -> Mask:
     """Return all of the label's part on the slice around a negative click, if the click seems to mean all of it.
 
     A reader clicks in the middle of what is wrong. If that is the middle of a whole part, of which a good deal is given
@@ -152,6 +152,7 @@ def whole_part(piece: Piece, change: Mask, point: Point, aim: Aim) -> Mask:
         piece: The slice as it stands.
         change: What the click changes so far.
         point: The clicked pixel.
+        said: Pixels of which earlier clicks have said whether they belong to the label.
         aim: What the click wants: less of a label.
 
     Returns:
@@ -159,7 +160,7 @@ def whole_part(piece: Piece, change: Mask, point: Point, aim: Aim) -> Mask:
     """
     nothing = np.zeros_like(change)
     part = touching(piece.labels == aim.value, seeds_at(change.shape, [point]))
-    if not part.any() or (part & change).sum() < MIDDLE_GIVEN_UP * part.sum():
+    if not part.any() or part[said].any() or (part & change).sum() < MIDDLE_GIVEN_UP * part.sum():
         return nothing
     depth = depth_mm(part, piece.spacing_mm)
     disc = math.pi * depth[point] ** 2 / (piece.spacing_mm[0] * piece.spacing_mm[1])

@@ -32,10 +32,10 @@ from udfa.edit_rules import (
     whole_part,
 )
 from udfa.margin_rules import Spread, joined_change
-from udfa.masks import Mask, Point, bounding_box, depth_mm, pixels, seeds_at, touching
+from udfa.masks import Mask, Point, bounding_box, depth_mm, pixels, seeds_at
 from udfa.prompts import PlaneClick
 from udfa.slice_network import CARRY_VIEW_PIXELS, CONTEXT_PIXELS, Question, SliceNetwork
-from udfa.standing import PlaneMask, SliceClick, Standing, in_region
+from udfa.standing import PlaneMask, SliceClick, Standing, in_region, is_inside
 
 SPREAD_MARGIN_PIXELS = 10
 """How far a correction may grow from slice to slice where the margin spreads it, in pixels of the network."""
@@ -177,11 +177,9 @@ class SliceEditor:
         height, width = self._plane_shape
         said = seeds_at((height, width), [(c.row, c.column) for c in earlier if c.value == self.aim.value])
         piece = self._piece(z, (slice(0, height), slice(0, width)), [point])
-        if touching(piece.labels == self.aim.value, seeds_at((height, width), [point]))[said].any():
-            return np.zeros_like(change)
         on_slice = np.zeros((height, width), dtype=bool)
         on_slice[region] = change
-        return whole_part(piece, on_slice, point, self.aim)[region]
+        return whole_part(piece, on_slice, point, said, self.aim)[region]
 
     def _carry(self, planes: Planes, slices: range, region: Region, state: Carried) -> Walk:
         """Carry what the network followed from slice to slice in one direction, until image or network say no."""
@@ -235,7 +233,7 @@ class SliceEditor:
     def _next(self, z: int, step: int, region: Region, state: Carried) -> tuple[Region, Carried, Piece]:
         """Cut out what a correction of the slice before z can reach on z; describe both slices there."""
         region, state = self._cut_anew(z - step, region, state)
-        return region, state, limited_to(self._untold(z, region), state.partners | {self.aim.value})
+        return region, state, limited_to(self._piece(z, region, ()), state.partners | {self.aim.value})
 
     def _cut_anew(self, z: int, region: Region, state: Carried) -> tuple[Region, Carried]:
         """Cut out what a correction of slice z can reach on the next slice, instead of `region`."""
@@ -273,16 +271,6 @@ class SliceEditor:
         intensity = self.network.intensity(z, region)
         return Piece(labels, intensity, fixed, givable, self._spacing_mm, self.network.detail_mm)
 
-    def _untold(self, z: int, region: Region) -> Piece:
-        """Describe a part of a slice that was not clicked now: what earlier clicks said there stays."""
-        piece = self._piece(z, region, ())
-        fixed = piece.fixed.copy()
-        for click in self.standing.earlier(z):
-            row, column = in_region((click.row, click.column), region)
-            if click.contradicts(self.aim) and 0 <= row < fixed.shape[0] and 0 <= column < fixed.shape[1]:
-                fixed[row, column] = True
-        return replace(piece, fixed=fixed)
-
     def _corrected_neighbour(self, z: int) -> Optional[NDArray[np.uint8]]:
         """Labels of the slice above or below if somebody has clicked there; None otherwise."""
         clicked = [click.z for click in self.standing.clicks if abs(click.z - z) == 1]
@@ -316,8 +304,8 @@ class SliceEditor:
     def _remind(self, answer: Answer, region: Region, earlier: Sequence[SliceClick]) -> None:
         """Put what the reader has said into an answer, whatever the network makes of it."""
         for click in earlier:
-            row, column = in_region((click.row, click.column), region)
-            if 0 <= row < answer.shape[1] and 0 <= column < answer.shape[2]:
+            if is_inside((click.row, click.column), region):
+                row, column = in_region((click.row, click.column), region)
                 answer[:, row, column] *= not click.positive
                 answer[click.value, row, column] = float(click.positive)
 

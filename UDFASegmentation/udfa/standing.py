@@ -104,10 +104,10 @@ class Standing:
     def may_not_change(self, z: int, region: Region, aim: Aim, points: Sequence[Point]) -> Mask:
         """Pixels of a part of a slice that must stay whatever the network says: what others than the aim have decided.
 
-        Those outside the mask; those painted by hand; those that earlier clicks on the slice made as they are, against
-        what the new clicks want, for the reader has looked at this slice and left them so. Who clicks on what was
-        painted, or on what a click made, means just that. But what has been turned there and back already is shared
-        out between the clicks: each pixel is the nearer one's.
+        Those outside the mask; those painted by hand; those of earlier clicks on the slice that say otherwise than the
+        new ones, unless these replace them, and those that such clicks made as they are, for the reader has looked at
+        this slice and left them so. Who clicks on what was painted, or on what a click made, means just that. But what
+        has been turned there and back already is shared out between the clicks: each pixel is the nearer one's.
 
         Args:
             z: Slice.
@@ -131,11 +131,15 @@ class Standing:
         distance = distance_mm(shape, local, self.spacing_mm)
         turned = self._turned(z, region, aim)
         for click in self.earlier(z):
-            if click.made is None or not click.contradicts(aim):
+            if not click.contradicts(aim):
+                continue
+            own, replaced = in_region((click.row, click.column), region), self._near(click, points)
+            if not replaced and is_inside((click.row, click.column), region):
+                fixed[own] = True
+            if click.made is None:
                 continue
             made = click.made.within(region) & ((labels == click.value) == click.positive)
-            if (made & seeds).any() or self._near(click, points):
-                own = in_region((click.row, click.column), region)
+            if replaced or (made & seeds).any():
                 made &= turned & (distance_mm(shape, [own], self.spacing_mm) < distance)
             fixed |= made
         return fixed
@@ -158,3 +162,8 @@ class Standing:
 def in_region(point: Point, region: Region) -> Point:
     """Return a pixel of a slice in pixels of its part."""
     return point[0] - region[0].start, point[1] - region[1].start
+
+
+def is_inside(point: Point, region: Region) -> bool:
+    """Whether a pixel of a slice lies in its part."""
+    return all(part.start <= place < part.stop for place, part in zip(point, region))

@@ -20,6 +20,7 @@ from udfa.edit_rules import (
 
 ADD = Aim(value=1, positive=True, reach_mm=60.0)
 REMOVE = Aim(value=1, positive=False, reach_mm=60.0)
+NOTHING_SAID = np.zeros((40, 40), bool)
 
 
 def piece_of(
@@ -215,27 +216,36 @@ def given_up(labels: np.ndarray, share: float) -> np.ndarray:
 def test_a_click_in_the_middle_of_a_part_means_all_of_it() -> None:
     labels = disc()
     labels[2:5, 2:5] = 1
-    whole = whole_part(piece_of(labels), given_up(disc(), 0.25), (20, 22), REMOVE)
+    whole = whole_part(piece_of(labels), given_up(disc(), 0.25), (20, 22), NOTHING_SAID, REMOVE)
     assert (whole == (disc() == 1)).all()
 
 
 def test_a_click_off_the_middle_means_less_than_all() -> None:
-    assert not whole_part(piece_of(disc()), given_up(disc(), 0.25), (20, 24), REMOVE).any()
+    assert not whole_part(piece_of(disc()), given_up(disc(), 0.25), (20, 24), NOTHING_SAID, REMOVE).any()
 
 
 def test_a_click_in_the_middle_of_which_little_is_given_up_means_a_hole() -> None:
-    assert not whole_part(piece_of(disc()), given_up(disc(), 0.15), (20, 20), REMOVE).any()
+    assert not whole_part(piece_of(disc()), given_up(disc(), 0.15), (20, 20), NOTHING_SAID, REMOVE).any()
+
+
+def test_of_a_part_of_which_something_was_said_to_belong_not_all_is_meant() -> None:
+    inside, outside = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    inside[20, 27] = outside[2, 2] = True
+    change = given_up(disc(), 0.25)
+    assert not whole_part(piece_of(disc()), change, (20, 20), inside, REMOVE).any()
+    assert whole_part(piece_of(disc()), change, (20, 20), outside, REMOVE).any()
 
 
 def test_a_click_in_a_wall_means_a_piece_of_it() -> None:
     ring = disc(16) - disc(10)
-    assert not whole_part(piece_of(ring), given_up(ring, 0.5), (20, 33), REMOVE).any()
+    assert not whole_part(piece_of(ring), given_up(ring, 0.5), (20, 33), NOTHING_SAID, REMOVE).any()
 
 
 def test_of_a_whole_part_what_is_fixed_and_what_is_out_of_reach_stays() -> None:
     fixed = np.zeros((40, 40), bool)
     fixed[:, 26:] = True
-    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), replace(REMOVE, reach_mm=8.0))
+    near = replace(REMOVE, reach_mm=8.0)
+    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), NOTHING_SAID, near)
     rows, columns = np.ogrid[:40, :40]
     assert (whole == (((rows - 20) ** 2 + (columns - 20) ** 2 <= 64) & (columns < 26))).all()
 
@@ -247,13 +257,14 @@ def test_a_part_of_which_a_disc_fills_less_than_three_tenths_is_not_one_blob(pix
         labels = blank(60, 40)
         labels[:length, 10:30] = 1
         piece = piece_of(labels, spacing_mm=(pixel_mm, pixel_mm))
-        assert whole_part(piece, given_up(labels, 0.25), (25, 20), REMOVE).any() == blob
+        nothing_said = np.zeros_like(labels, dtype=bool)
+        assert whole_part(piece, given_up(labels, 0.25), (25, 20), nothing_said, REMOVE).any() == blob
 
 
 def test_of_a_whole_part_what_lies_beyond_something_fixed_stays() -> None:
     fixed = np.zeros((40, 40), bool)
     fixed[:, 24:26] = True
-    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), REMOVE)
+    whole = whole_part(piece_of(disc(), fixed=fixed), given_up(disc(), 0.25), (20, 20), NOTHING_SAID, REMOVE)
     assert (whole == ((disc() == 1) & (np.arange(40) < 24))).all()
 
 

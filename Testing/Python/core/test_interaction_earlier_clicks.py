@@ -118,7 +118,7 @@ def shown_labels_gives_up_all(hu: np.ndarray, maps: np.ndarray, labels: np.ndarr
 
 
 def test_the_rest_of_a_false_part_is_not_carried_even_if_the_network_would_give_it_up() -> None:
-    """Carried is what lies right of column 24 or within 7 pixels of the click, and may grow by 10: not to the corner."""
+    """Carried is what lies right of column 24 or within 7 pixels of the click, and may grow by 10: not to a corner."""
     wide = np.zeros((8, 48, 48), np.uint8)
     wide[2:6, 4:44, 4:44] = LIVER
     corrected = session_of(wide * 100, wide, shown_labels_gives_up_all, with_carry(1))
@@ -161,7 +161,8 @@ def test_only_clicks_on_the_same_slice_hold_it() -> None:
     add = Aim(LIVER, True, 60.0)
     assert not stands.may_not_change(0, region, add, ()).any()
     assert stands.may_not_change(1, region, add, ()).all()
-    assert not stands.may_not_change(1, region, add, [(0, 0)]).any()
+    assert np.argwhere(stands.may_not_change(1, region, add, [(0, 0)])).tolist() == [[4, 4]]
+    assert not stands.may_not_change(1, region, add, [(4, 1)]).any()
     assert not stands.may_not_change(1, region, Aim(LIVER, False, 60.0), ()).any()
 
 
@@ -207,6 +208,14 @@ def test_a_voxel_that_was_said_not_to_belong_stays_out_even_if_it_did_not_then()
     assert corrected.click((0, 24, 30), LIVER, positive=False).changed_voxels == 0
     corrected.click((0, 24, 10), LIVER)
     assert np.argwhere(corrected.labelmap != LIVER).tolist() == [[0, 24, 30]]
+
+
+def test_the_tissue_around_a_click_that_the_network_does_not_follow_leaves_out_what_was_said_not_to_belong() -> None:
+    corrected = session_of(np.zeros((1, 48, 48)), np.zeros((1, 48, 48)), always(0), with_carry(0))
+    assert corrected.click((0, 24, 28), LIVER, positive=False).changed_voxels == 0
+    corrected.click((0, 24, 24), LIVER)
+    assert (corrected.labelmap[0, 24, [18, 24, 27, 29, 30]] == LIVER).all()
+    assert corrected.labelmap[0, 24, 28] == 0
 
 
 def test_a_voxel_that_was_said_to_belong_stays_even_if_it_did_already() -> None:

@@ -58,7 +58,8 @@ def test_only_what_was_turned_there_and_back_on_the_same_slice_is_shared_out() -
     taken = SliceClick(0, 4, 6, LIVER, False, 1.0, made(columns(0, 8)))
     elsewhere = SliceClick(1, 4, 1, LIVER, True, 1.0, made(columns(0, 8)))
     labels = np.stack([np.zeros((8, 8)), np.full((8, 8), LIVER)])
-    assert not standing(labels, taken, elsewhere).may_not_change(0, ALL, ADD, [(4, 1)]).any()
+    held = standing(labels, taken, elsewhere).may_not_change(0, ALL, ADD, [(4, 1)])
+    assert np.argwhere(held).tolist() == [[4, 6]]
     here = SliceClick(0, 4, 1, LIVER, True, 1.0, made(columns(0, 8)))
     fixed = standing(labels, here, taken).may_not_change(0, ALL, ADD, [(4, 1)])
     assert (fixed == columns(4, 8)).all()
