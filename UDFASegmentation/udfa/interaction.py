@@ -321,10 +321,10 @@ class CorrectionSession:
         planes = editor.change(points, self.options.carry_slices)
         places = [self._to_canonical(click.position) for click in clicks]
         # A stroke across slices also speaks for those between its positions, where it has changed something.
-        missed = editor.made.keys() - {z for z, _, _ in places}
+        missed = points.keys() & editor.made.keys() - {z for z, _, _ in places}
         places += [next(place for place in editor.strengths if place[0] == z) for z in sorted(missed)]
         said = (
-            SliceClick(*place, aim.value, aim.positive, editor.strengths.get(place, 0.0), editor.made.get(place[0]))
+            SliceClick(*place, aim.value, aim.positive, editor.strengths.get(place, 0.0), editor.made)
             for place in places
         )
         return planes, tuple(said)

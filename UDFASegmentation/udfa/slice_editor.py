@@ -73,7 +73,7 @@ class SliceEditor:
 
     Attributes:
         strengths: After `change`, by how much each clicked voxel (slice, row, column) shifted its label's margin.
-        made: After `change`, what changed on each clicked slice.
+        made: After `change`, by slice, what changed where clicks were made, and what the network confirmed elsewhere.
     """
 
     def __init__(self, network: SliceNetwork, standing: Standing, aim: Aim) -> None:
@@ -95,6 +95,7 @@ class SliceEditor:
             points: Clicked pixels (row, column) by slice.
             carry_slices: How many slices beyond the clicked ones the correction may be carried, at most.
         """
+        self.standing = self.standing.taken_back(self.aim, points)
         planes: Planes = {}
         ends = (min(points), max(points))
         carried: dict[int, tuple[Region, Carried]] = {}
@@ -202,7 +203,9 @@ class SliceEditor:
                 neighbour = self._labels_with(planes, z - slices.step)
                 answer = yield self._question(z, region, self.standing.earlier(z), (), neighbour, slices[i + 1 :])
                 self._remind(answer, region, self.standing.earlier(z))
-                change |= carried_change(state, piece, answer, same, self.aim)
+                confirmed = carried_change(state, piece, answer, same, self.aim)
+                self.made[z] = PlaneMask(region, confirmed)
+                change |= confirmed
             if not change.any():
                 return
             planes[z] = PlaneChange(region, apply_change(piece, answer, change, self.aim))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
@@ -36,6 +36,10 @@ class PlaneMask:
             result[there] = self.mask[here]
         return result
 
+    def contains(self, point: Point) -> bool:
+        """Whether a pixel of the slice is one of these."""
+        return is_inside(point, self.region) and bool(self.mask[in_region(point, self.region)])
+
 
 @dataclass(frozen=True)
 class SliceClick:
@@ -48,7 +52,7 @@ class SliceClick:
         value: Label value.
         positive: Belongs to the label, or does not.
         strength: By how much it shifted the margin of its label there, in logits; 0 if it had no effect.
-        made: The pixels of its slice that it changed; None if there were none.
+        made: The pixels that it changed, by slice: its own, and those it was carried to.
     """
 
     z: int
@@ -57,7 +61,7 @@ class SliceClick:
     value: int
     positive: bool
     strength: float = 0.0
-    made: Optional[PlaneMask] = field(default=None, compare=False, repr=False)
+    made: Mapping[int, PlaneMask] = field(default_factory=dict, compare=False, repr=False)
 
     def on_plane(self) -> PlaneClick:
         """Return the click without its slice."""
@@ -94,20 +98,39 @@ class Standing:
 
     def earlier(self, z: int) -> list[SliceClick]:
         """Earlier clicks on a slice that the labels still honour; of the others the reader has thought better."""
-        here = [click for click in self.clicks if click.z == z]
-        return [c for c in here if (int(self.labels[c.z, c.row, c.column]) == c.value) == c.positive]
+        return [click for click in self.clicks if click.z == z and self._holds(click)]
 
     def still_said(self, z: int, aim: Aim, points: Sequence[Point]) -> list[SliceClick]:
         """Those of the earlier clicks on a slice that new ones there, `points` in its pixels, do not replace."""
         return [c for c in self.earlier(z) if not (c.contradicts(aim) and self._near(c, points))]
 
+    def taken_back(self, aim: Aim, points: Mapping[int, Sequence[Point]]) -> Standing:
+        """Return what new clicks find: what they take back on one slice no longer holds on those it was carried to.
+
+        Args:
+            aim: What the new clicks want.
+            points: Where they are, in pixels of the slice, by slice.
+        """
+
+        def is_met(click: SliceClick) -> bool:
+            if not click.contradicts(aim):
+                return False
+            met = any(made.contains(point) for z, made in click.made.items() for point in points.get(z, ()))
+            return met or self._near(click, points.get(click.z, ()))
+
+        def at_home(click: SliceClick) -> SliceClick:
+            return replace(click, made={z: made for z, made in click.made.items() if z == click.z})
+
+        return replace(self, clicks=[at_home(click) if is_met(click) else click for click in self.clicks])
+
     def may_not_change(self, z: int, region: Region, aim: Aim, points: Sequence[Point]) -> Mask:
         """Pixels of a part of a slice that must stay whatever the network says: what others than the aim have decided.
 
         Those outside the mask; those painted by hand; those of earlier clicks on the slice that say otherwise than the
-        new ones, unless these replace them, and those that such clicks made as they are, for the reader has looked at
-        this slice and left them so. Who clicks on what was painted, or on what a click made, means just that. But what
-        has been turned there and back already is shared out between the clicks: each pixel is the nearer one's.
+        new ones, unless these replace them, and those that such clicks made as they are, here or carried from another
+        slice, for the reader has left them so. Who clicks on what was painted, or on what a click made, means just
+        that. But what has been turned there and back already is shared out between the clicks: each pixel is the nearer
+        one's.
 
         Args:
             z: Slice.
@@ -128,29 +151,32 @@ class Standing:
             painted = np.ascontiguousarray(self.painted[z][region])
             fixed |= painted & ~touching(painted, seeds)
         labels = self.labels[z][region]
-        distance = distance_mm(shape, local, self.spacing_mm)
         turned = self._turned(z, region, aim)
-        for click in self.earlier(z):
-            if not click.contradicts(aim):
+        for click in self.clicks:
+            if not (click.z == z or z in click.made) or not click.contradicts(aim) or not self._holds(click):
                 continue
-            own, replaced = in_region((click.row, click.column), region), self._near(click, points)
-            if not replaced and is_inside((click.row, click.column), region):
+            own, replaced = in_region((click.row, click.column), region), click.z == z and self._near(click, points)
+            if click.z == z and not replaced and is_inside((click.row, click.column), region):
                 fixed[own] = True
-            if click.made is None:
-                continue
-            made = click.made.within(region) & ((labels == click.value) == click.positive)
-            if replaced or (made & seeds).any():
-                made &= turned & (distance_mm(shape, [own], self.spacing_mm) < distance)
-            fixed |= made
+            if z in click.made:
+                made = click.made[z].within(region) & ((labels == click.value) == click.positive)
+                if replaced or (made & seeds).any():
+                    nearer = distance_mm(shape, [own], self.spacing_mm) < distance_mm(shape, local, self.spacing_mm)
+                    made &= turned & nearer
+                fixed |= made
         return fixed
 
     def _turned(self, z: int, region: Region, aim: Aim) -> Mask:
         """Pixels of a part of a slice that clicks with the same aim have already made as it wants."""
         turned = np.zeros(tuple(part.stop - part.start for part in region), dtype=bool)
         for click in self.clicks:
-            if click.z == z and (click.value, click.positive) == (aim.value, aim.positive) and click.made is not None:
-                turned |= click.made.within(region)
+            if z in click.made and (click.value, click.positive) == (aim.value, aim.positive):
+                turned |= click.made[z].within(region)
         return turned
+
+    def _holds(self, click: SliceClick) -> bool:
+        """Whether the labels still honour a click."""
+        return (int(self.labels[click.z, click.row, click.column]) == click.value) == click.positive
 
     def _near(self, click: SliceClick, points: Sequence[Point]) -> bool:
         """Whether new clicks on its slice are so near that, where they contradict a click, they replace it."""

@@ -38,6 +38,38 @@ def test_what_a_click_took_away_does_not_come_back_with_a_correction_of_the_next
     assert (click_by_click.labelmap[4] == np.where(taken, 0, LIVER) * (blob()[4] > 0)).all()
 
 
+def gives_up_when_asked(hu: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A network that sees the tissue, but nothing where it is shown clicks or labels."""
+    return np.zeros(hu.shape, np.int64) if maps.any() or labels.any() else (hu > 50).astype(np.int64)
+
+
+def wider_than_its_label() -> CorrectionSession:
+    """Tissue of 30 columns, of which the label has the first 20, has lost them on slices 3, 4, 5 by one click on 4."""
+    hu = np.zeros((8, 48, 48))
+    hu[2:6, 14:34, 14:44] = 100
+    corrected = session_of(hu, blob(), gives_up_when_asked, with_carry(1))
+    corrected.click((4, *MIDDLE), LIVER, positive=False)
+    assert not corrected.labelmap[3:6].any()
+    change_opinion(corrected, by_intensity((50, 150, LIVER)))
+    return corrected
+
+
+def test_what_a_click_took_from_other_slices_does_not_come_back_with_what_is_clicked_beside_it() -> None:
+    corrected = wider_than_its_label()
+    corrected.click((3, 24, 40), LIVER)
+    assert (corrected.labelmap[3, 15:33, 36:43] == LIVER).all()
+    assert not corrected.labelmap[3:6, :, 14:34].any()
+
+
+def test_a_click_on_what_was_taken_from_another_slice_brings_it_back_on_all_but_the_first_clicks_own() -> None:
+    corrected = wider_than_its_label()
+    corrected.click((3, 24, 20), LIVER)
+    assert (corrected.labelmap[3, 15:33, 15:33] == LIVER).all()
+    assert not corrected.labelmap[4, :, 14:34].any()
+    corrected.click((5, 24, 20), LIVER)
+    assert (corrected.labelmap[5, 15:33, 15:33] == LIVER).all()
+
+
 def test_it_comes_back_when_the_first_click_is_undone() -> None:
     labels = blob()
     labels[5] = 0
@@ -156,7 +188,7 @@ def test_a_mask_is_cut_out_for_another_part_of_the_slice() -> None:
 def test_only_clicks_on_the_same_slice_hold_it() -> None:
     labels = np.zeros((2, 8, 8), np.uint8)
     region = (slice(0, 8), slice(0, 8))
-    made = PlaneMask(region, np.ones((8, 8), bool))
+    made = {1: PlaneMask(region, np.ones((8, 8), bool))}
     stands = standing(labels, SliceClick(1, 4, 4, LIVER, False, 1.0, made))
     add = Aim(LIVER, True, 60.0)
     assert not stands.may_not_change(0, region, add, ()).any()

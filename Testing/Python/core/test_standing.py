@@ -20,8 +20,9 @@ def columns(first: int, last: int) -> np.ndarray:
     return mask
 
 
-def made(mask: np.ndarray) -> PlaneMask:
-    return PlaneMask(ALL, mask)
+def made(mask: np.ndarray, *slices: int) -> dict[int, PlaneMask]:
+    """The same effect on some slices, on slice 0 if none is named."""
+    return {z: PlaneMask(ALL, mask) for z in slices or (0,)}
 
 
 def standing(labels: np.ndarray, *clicks: SliceClick) -> Standing:
@@ -56,10 +57,46 @@ def test_a_click_right_beside_what_an_earlier_one_made_takes_it_back_and_one_far
 
 def test_only_what_was_turned_there_and_back_on_the_same_slice_is_shared_out() -> None:
     taken = SliceClick(0, 4, 6, LIVER, False, 1.0, made(columns(0, 8)))
-    elsewhere = SliceClick(1, 4, 1, LIVER, True, 1.0, made(columns(0, 8)))
+    elsewhere = SliceClick(1, 4, 1, LIVER, True, 1.0, made(columns(0, 8), 1))
     labels = np.stack([np.zeros((8, 8)), np.full((8, 8), LIVER)])
     held = standing(labels, taken, elsewhere).may_not_change(0, ALL, ADD, [(4, 1)])
     assert np.argwhere(held).tolist() == [[4, 6]]
     here = SliceClick(0, 4, 1, LIVER, True, 1.0, made(columns(0, 8)))
     fixed = standing(labels, here, taken).may_not_change(0, ALL, ADD, [(4, 1)])
     assert (fixed == columns(4, 8)).all()
+
+
+def test_what_a_click_made_on_other_slices_holds_there_as_long_as_the_click_itself_does() -> None:
+    taken = SliceClick(0, 4, 2, LIVER, False, 1.0, made(columns(0, 4), 0, 1))
+    stands = standing(np.zeros((3, 8, 8)), taken)
+    assert (stands.may_not_change(1, ALL, ADD, ()) == columns(0, 4)).all()
+    assert (stands.may_not_change(1, ALL, ADD, [(4, 6)]) == columns(0, 4)).all()
+    assert not stands.may_not_change(1, ALL, ADD, [(4, 3)]).any()
+    assert not stands.may_not_change(2, ALL, ADD, ()).any()
+    given_back = np.zeros((3, 8, 8))
+    given_back[0, 4, 2] = LIVER
+    assert not standing(given_back, taken).may_not_change(1, ALL, ADD, ()).any()
+
+
+@pytest.mark.parametrize(
+    ("points", "holds"),
+    [
+        ({0: [(4, 7)]}, True),
+        ({0: [(4, 6)]}, True),
+        ({0: [(4, 5)]}, False),
+        ({0: [(7, 0)]}, False),
+        ({1: [(4, 3)]}, False),
+        ({1: [(4, 4)]}, True),
+        ({2: [(4, 2)]}, True),
+    ],
+)
+def test_who_clicks_on_what_a_click_made_or_beside_it_takes_it_back_on_all_slices_but_its_own(
+    points: dict[int, list[tuple[int, int]]], holds: bool
+) -> None:
+    """The click is at (4, 2) of slice 0, took columns 0 to 3 of slices 0 and 1, and 3 pixels off is beside it."""
+    taken = SliceClick(0, 4, 2, LIVER, False, 1.0, made(columns(0, 4), 0, 1))
+    found = standing(np.zeros((3, 8, 8)), taken).taken_back(ADD, points)
+    assert found.may_not_change(1, ALL, ADD, ()).any() == holds
+    assert (found.may_not_change(0, ALL, ADD, ()) == columns(0, 4)).all()
+    same_aim = standing(np.zeros((3, 8, 8)), taken).taken_back(Aim(LIVER, False, 60.0), points)
+    assert same_aim.may_not_change(1, ALL, ADD, ()).any()
