@@ -204,7 +204,8 @@ class SliceEditor:
                 answer = yield self._question(z, region, self.standing.earlier(z), (), neighbour, slices[i + 1 :])
                 self._remind(answer, region, self.standing.earlier(z))
                 confirmed = carried_change(state, piece, answer, same, self.aim)
-                self.made[z] = PlaneMask(region, confirmed)
+                if confirmed.any():
+                    self.made[z] = PlaneMask(region, confirmed)
                 change |= confirmed
             if not change.any():
                 return

@@ -142,29 +142,34 @@ class Standing:
             (h, w) of the region.
         """
         shape = tuple(part.stop - part.start for part in region)
-        local = [in_region(point, region) for point in points]
-        seeds = seeds_at(shape, local)
+        seeds = seeds_at(shape, [in_region(point, region) for point in points])
         fixed = np.zeros(shape, dtype=bool)
         if self.editable is not None:
             fixed |= ~self.editable[z][region]
         if self.painted is not None:
             painted = np.ascontiguousarray(self.painted[z][region])
             fixed |= painted & ~touching(painted, seeds)
-        labels = self.labels[z][region]
-        turned = self._turned(z, region, aim)
+        return fixed | self._held(z, region, aim, points)
+
+    def _held(self, z: int, region: Region, aim: Aim, points: Sequence[Point]) -> Mask:
+        """What earlier clicks that contradict the aim have said and made of a part of a slice. -> (h, w)"""
+        shape = tuple(part.stop - part.start for part in region)
+        local = [in_region(point, region) for point in points]
+        seeds, held = seeds_at(shape, local), np.zeros(shape, dtype=bool)
+        labels, turned = self.labels[z][region], self._turned(z, region, aim)
         for click in self.clicks:
             if not (click.z == z or z in click.made) or not click.contradicts(aim) or not self._holds(click):
                 continue
             own, replaced = in_region((click.row, click.column), region), click.z == z and self._near(click, points)
             if click.z == z and not replaced and is_inside((click.row, click.column), region):
-                fixed[own] = True
+                held[own] = True
             if z in click.made:
                 made = click.made[z].within(region) & ((labels == click.value) == click.positive)
                 if replaced or (made & seeds).any():
                     nearer = distance_mm(shape, [own], self.spacing_mm) < distance_mm(shape, local, self.spacing_mm)
                     made &= turned & nearer
-                fixed |= made
-        return fixed
+                held |= made
+        return held
 
     def _turned(self, z: int, region: Region, aim: Aim) -> Mask:
         """Pixels of a part of a slice that clicks with the same aim have already made as it wants."""
