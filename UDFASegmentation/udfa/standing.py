@@ -52,7 +52,7 @@ class SliceClick:
         value: Label value.
         positive: Belongs to the label, or does not.
         strength: By how much it shifted the margin of its label there, in logits; 0 if it had no effect.
-        made: The pixels that it changed, by slice: its own, and those it was carried to.
+        made: The pixels that it changed, by slice: its own, and those where the network confirmed it.
     """
 
     z: int
