@@ -71,6 +71,7 @@ def test_what_a_click_made_on_other_slices_holds_there_as_long_as_the_click_itse
     stands = standing(np.zeros((3, 8, 8)), taken)
     assert (stands.may_not_change(1, ALL, ADD, ()) == columns(0, 4)).all()
     assert (stands.may_not_change(1, ALL, ADD, [(4, 6)]) == columns(0, 4)).all()
+    assert (stands.may_not_change(1, ALL, ADD, [(4, 5)]) == columns(0, 4)).all()
     assert not stands.may_not_change(1, ALL, ADD, [(4, 3)]).any()
     assert not stands.may_not_change(2, ALL, ADD, ()).any()
     given_back = np.zeros((3, 8, 8))
@@ -100,3 +101,14 @@ def test_who_clicks_on_what_a_click_made_or_beside_it_takes_it_back_on_all_slice
     assert (found.may_not_change(0, ALL, ADD, ()) == columns(0, 4)).all()
     same_aim = standing(np.zeros((3, 8, 8)), taken).taken_back(Aim(LIVER, False, 60.0), points)
     assert same_aim.may_not_change(1, ALL, ADD, ()).any()
+
+
+def test_a_click_without_any_effect_holds_its_pixel() -> None:
+    held = standing(np.zeros((1, 8, 8)), SliceClick(0, 4, 6, LIVER, False)).may_not_change(0, ALL, ADD, [(4, 1)])
+    assert np.argwhere(held).tolist() == [[4, 6]]
+
+
+def test_pixels_of_a_part_of_a_slice_are_found_by_their_place_on_the_slice() -> None:
+    part = PlaneMask((slice(2, 4), slice(3, 6)), np.array([[1, 0, 1], [0, 1, 1]], bool))
+    found = [(row, column) for row in range(8) for column in range(8) if part.contains((row, column))]
+    assert found == [(2, 3), (2, 5), (3, 4), (3, 5)]
