@@ -140,6 +140,12 @@ def session_of(
     return CorrectionSession(segmenter, volume_of(hu), labelmap.astype(np.uint8), options)  # type: ignore[arg-type]
 
 
+def change_opinion(session: CorrectionSession, opinion: Opinion) -> None:
+    """Let the network of a session of `session_of` answer otherwise from now on."""
+    session.segmenter.opinion = opinion  # type: ignore[attr-defined]
+    session.network.forget()
+
+
 def mini_segmenter(seed: int = 0, **preprocessing: Any) -> Segmenter:
     """The real segmenter with a `mini` network of random weights, prompt encoder included, in float32 on the CPU."""
     config = click_config(**preprocessing)

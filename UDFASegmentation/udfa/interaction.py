@@ -317,7 +317,7 @@ class CorrectionSession:
             detail_mm=self.network.detail_mm,
         )
         aim = Aim(clicks[0].value, clicks[0].positive, self.options.reach_mm)
-        editor = SliceEditor(self.network, standing, aim)
+        editor = SliceEditor(self.network, standing.taken_back(aim, points), aim)
         planes = editor.change(points, self.options.carry_slices)
         places = [self._to_canonical(click.position) for click in clicks]
         # A stroke across slices also speaks for those between its positions, where it has changed something.

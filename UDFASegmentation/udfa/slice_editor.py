@@ -95,7 +95,6 @@ class SliceEditor:
             points: Clicked pixels (row, column) by slice.
             carry_slices: How many slices beyond the clicked ones the correction may be carried, at most.
         """
-        self.standing = self.standing.taken_back(self.aim, points)
         planes: Planes = {}
         ends = (min(points), max(points))
         carried: dict[int, tuple[Region, Carried]] = {}

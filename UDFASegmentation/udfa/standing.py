@@ -149,14 +149,11 @@ class Standing:
         if self.painted is not None:
             painted = np.ascontiguousarray(self.painted[z][region])
             fixed |= painted & ~touching(painted, seeds)
-        return fixed | self._held(z, region, aim, points)
+        return fixed | self._held(z, region, aim, points, seeds)
 
-    def _held(self, z: int, region: Region, aim: Aim, points: Sequence[Point]) -> Mask:
+    def _held(self, z: int, region: Region, aim: Aim, points: Sequence[Point], seeds: Mask) -> Mask:
         """What earlier clicks that contradict the aim have said and made of a part of a slice. -> (h, w)"""
-        shape = tuple(part.stop - part.start for part in region)
-        local = [in_region(point, region) for point in points]
-        seeds, held = seeds_at(shape, local), np.zeros(shape, dtype=bool)
-        labels, turned = self.labels[z][region], self._turned(z, region, aim)
+        held, labels = np.zeros_like(seeds), self.labels[z][region]
         for click in self.clicks:
             if not (click.z == z or z in click.made) or not click.contradicts(aim) or not self._holds(click):
                 continue
@@ -166,8 +163,9 @@ class Standing:
             if z in click.made:
                 made = click.made[z].within(region) & ((labels == click.value) == click.positive)
                 if replaced or (made & seeds).any():
-                    nearer = distance_mm(shape, [own], self.spacing_mm) < distance_mm(shape, local, self.spacing_mm)
-                    made &= turned & nearer
+                    local = [in_region(point, region) for point in points]
+                    old, new = (distance_mm(seeds.shape, places, self.spacing_mm) for places in ([own], local))
+                    made &= self._turned(z, region, aim) & (old < new)
                 held |= made
         return held
 

@@ -11,6 +11,7 @@ from fakes.clicks import (
     STOMACH,
     FakeSegmenter,
     always,
+    change_opinion,
     session_of,
     stubborn,
     with_carry,
@@ -119,8 +120,7 @@ def test_a_click_that_the_labels_no_longer_honour_is_not_shown() -> None:
 def test_an_earlier_click_keeps_what_it_made_when_a_later_one_elsewhere_would_take_it() -> None:
     session = session_of(np.zeros((1, 48, 48)), np.zeros((1, 48, 48)), stubborn, with_carry(0))
     session.click((0, 24, 10), LIVER)
-    session.segmenter.opinion = always(SPLEEN)  # type: ignore[attr-defined]
-    session.network.forget()
+    change_opinion(session, always(SPLEEN))
     session.click((0, 24, 38), SPLEEN)
     assert session.labelmap[0, 24].tolist() == [SPLEEN] * 4 + [LIVER] * 13 + [SPLEEN] * 31
 

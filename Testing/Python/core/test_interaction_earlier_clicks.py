@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fakes.clicks import LIVER, SPLEEN, Opinion, always, by_intensity, session_of, with_carry
+from fakes.clicks import LIVER, SPLEEN, Opinion, always, by_intensity, change_opinion, session_of, with_carry
 from udfa.edit_rules import Aim
 from udfa.interaction import CorrectionSession
 from udfa.standing import PlaneMask, SliceClick, Standing
@@ -94,12 +94,10 @@ def test_what_was_turned_there_and_back_is_shared_out_between_the_clicks() -> No
     corrected = session(blob(), empty)
     corrected.click((4, 24, 32), LIVER, positive=False)
     assert not corrected.labelmap[4].any()
-    corrected.segmenter.opinion = by_intensity((50, 150, LIVER))  # type: ignore[attr-defined]
-    corrected.network.forget()
+    change_opinion(corrected, by_intensity((50, 150, LIVER)))
     corrected.click((4, 24, 16), LIVER)
     assert (corrected.labelmap[4, 24, 14:24] == LIVER).all()
-    corrected.segmenter.opinion = empty  # type: ignore[attr-defined]
-    corrected.network.forget()
+    change_opinion(corrected, empty)
     corrected.click((4, 24, 31), LIVER, positive=False)
     assert (corrected.labelmap[4, 24, 14:24] == LIVER).all()
     assert not corrected.labelmap[4, 24, 24:].any()
@@ -196,11 +194,6 @@ def test_only_clicks_on_the_same_slice_hold_it() -> None:
     assert np.argwhere(stands.may_not_change(1, region, add, [(0, 0)])).tolist() == [[4, 4]]
     assert not stands.may_not_change(1, region, add, [(4, 1)]).any()
     assert not stands.may_not_change(1, region, Aim(LIVER, False, 60.0), ()).any()
-
-
-def change_opinion(corrected: CorrectionSession, opinion: Opinion) -> None:
-    corrected.segmenter.opinion = opinion  # type: ignore[attr-defined]
-    corrected.network.forget()
 
 
 def test_after_undo_of_the_same_click_made_twice_all_that_it_made_the_first_time_holds() -> None:

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakes.clicks import LIVER, SPLEEN, STOMACH, always, by_intensity, mini_segmenter, session_of, stubborn, volume_of
+from fakes.clicks import (
+    LIVER,
+    SPLEEN,
+    STOMACH,
+    always,
+    by_intensity,
+    change_opinion,
+    mini_segmenter,
+    session_of,
+    stubborn,
+    volume_of,
+)
 from udfa.errors import InvalidInputError
 from udfa.history import Click
 from udfa.interaction import CorrectionSession, SessionOptions
@@ -162,8 +173,7 @@ def test_once_clicked_it_is_protected_no_longer_until_undo() -> None:
     session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), always(LIVER), SessionOptions(carry_slices=0))
     session.take_up(painted_block(session, SPLEEN))
     session.click((2, 8, 8), LIVER)
-    session.segmenter.opinion = always(STOMACH)  # type: ignore[attr-defined]
-    session.network.forget()
+    change_opinion(session, always(STOMACH))
     session.click((2, 20, 20), STOMACH)
     assert session.labelmap[2, 5, 5] == STOMACH
     session.undo()
@@ -189,8 +199,7 @@ def test_what_a_click_changed_beside_a_painted_part_does_not_count_as_painted() 
     session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), always(LIVER), SessionOptions(carry_slices=0))
     session.take_up(painted_block(session, SPLEEN))
     session.click((2, 20, 20), LIVER)
-    session.segmenter.opinion = always(STOMACH)  # type: ignore[attr-defined]
-    session.network.forget()
+    change_opinion(session, always(STOMACH))
     session.click((2, 20, 19), STOMACH)
     assert session.labelmap[2, 20, 19] == STOMACH
     assert (session.labelmap[2, 4:12, 4:12] == SPLEEN).all()
