@@ -12,6 +12,9 @@ from slicer.util import VTKObservationMixin
 PARAMETER_NAME = "SlicerParameterName"
 """Property of widgets in the .ui file: the parameter that they show."""
 
+SELECTED_NODES = ("inputVolume", "outputSegmentation")
+"""Parameters that a selector shows."""
+
 NODE_PARAMETERS = ("inputVolume", "outputSegmentation", "resultSegmentation", "resultVolume", "uncertaintyVolume")
 
 
@@ -56,6 +59,16 @@ class ParameterBinding(VTKObservationMixin):
             volume = activeVolume()
             if volume is not None:
                 self.node.inputVolume = volume
+
+    def letGoOf(self, leaving: Any) -> None:
+        """Choose nothing where a node is chosen that is about to leave the scene.
+
+        Its line vanishes from the selector next. Of a chosen line that vanishes Qt chooses a neighbour, although there
+        is a 'None': another segmentation would then be overwritten.
+        """
+        for name in SELECTED_NODES if self.node is not None else ():
+            if getattr(self.node, name) is leaving:
+                setattr(self.node, name, None)
 
     def dropRemovedNodes(self) -> None:
         """Forget nodes that are no longer in the scene, so that no later node with the same ID takes their place."""

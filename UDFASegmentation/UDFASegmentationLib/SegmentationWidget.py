@@ -101,6 +101,8 @@ class SegmentationWidget(VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
+        # Selectors hear of it after everybody else, with priority -10.
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         self.addObserver(scene, scene.NodeAddedEvent, self._onVolumeMayBeShown)
         # DICOM series are shown long after they were added: Slicer makes them the active volume then.
@@ -273,6 +275,11 @@ class SegmentationWidget(VTKObservationMixin):
         self.parameters.use()
         # The selectors do not list the new nodes before the import has ended for them too.
         qt.QTimer.singleShot(0, self.parameters.refresh)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        if not self._closing and node is not None:
+            self.parameters.letGoOf(node)
 
     def _onNodeRemoved(self, caller: Any = None, event: Any = None) -> None:
         volume = self.runs.volumeNode

@@ -10,6 +10,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 
 from doubles.qt_classes import PythonQtManners
+from doubles.scene_events import beforeRemoval, neighbour, stopObserving
 
 
 def stored(name: str, kind: Any) -> QtCore.Property:
@@ -65,7 +66,7 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
         self._scene: Any = None
         self._observed: list[tuple[Any, int]] = []
         # The C++ destructor lets go of the scene.
-        self.destroyed.connect(functools.partial(_stopObserving, self._observed))
+        self.destroyed.connect(functools.partial(stopObserving, self._observed))
         self._node: Any = None
         self._box = QtWidgets.QComboBox(self)
         layout = QtWidgets.QHBoxLayout(self)
@@ -142,12 +143,22 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
 
     def setMRMLScene(self, scene: Any) -> None:
         """Follow a scene; None lets go of it."""
-        _stopObserving(self._observed)
+        stopObserving(self._observed)
         self._scene = scene
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
                 self._observed.append((scene, scene.AddObserver(event, lambda caller, event: self._onScene())))
+            self._observed.append((scene, beforeRemoval(scene, self._lineVanishes)))
         self._onScene()
+
+    def _lineVanishes(self, node: Any) -> None:
+        """Choose what Qt chooses when the chosen line vanishes, with or without a 'None': a neighbour, if there is one.
+
+        The line vanishes while the node is still in the scene (qMRMLSceneModel::onMRMLSceneNodeAboutToBeRemoved,
+        QComboBoxPrivate::_q_rowsRemoved, qMRMLNodeComboBox::emitCurrentNodeChanged).
+        """
+        if node is self._node:
+            self._choose(neighbour(self.nodes(), node))
 
     def _onScene(self) -> None:
         nodes = self.nodes()
@@ -181,13 +192,6 @@ class qMRMLNodeComboBox(PythonQtManners, QtWidgets.QWidget):
         self._box.setCurrentIndex(len(none) + position if position is not None else len(none) - 1)
 
 
-def _stopObserving(observed: list[tuple[Any, int]], destroyed: Any = None) -> None:
-    """Remove observers, given as pairs of scene and tag, and empty the list."""
-    while observed:
-        scene, tag = observed.pop()
-        scene.RemoveObserver(tag)
-
-
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """The Segment Editor as a widget (Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.cxx).
 
@@ -211,8 +215,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         }
         self._observed: list[tuple[Any, int]] = []
         self._nodeObserved: list[tuple[Any, int]] = []
-        self.destroyed.connect(functools.partial(_stopObserving, self._observed))
-        self.destroyed.connect(functools.partial(_stopObserving, self._nodeObserved))
+        self.destroyed.connect(functools.partial(stopObserving, self._observed))
+        self.destroyed.connect(functools.partial(stopObserving, self._nodeObserved))
         layout = QtWidgets.QVBoxLayout(self)
         layout.addWidget(QtWidgets.QLabel("Segment Editor", self))
 
@@ -226,7 +230,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setMRMLScene(self, scene: Any) -> None:
         """Follow a scene; None lets go of it."""
         super().setMRMLScene(scene)
-        _stopObserving(self._observed)
+        stopObserving(self._observed)
         if scene is not None:
             for event, react in (
                 (scene.NodeAddedEvent, self._onNodes),
@@ -234,6 +238,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
                 (scene.EndBatchProcessEvent, self._onBatchEnd),
             ):
                 self._observed.append((scene, scene.AddObserver(event, lambda caller, event, react=react: react())))
+            self._observed.append((scene, beforeRemoval(scene, self._onLeaving)))
         self.updateWidgetFromMRML()
 
     def mrmlSegmentEditorNode(self) -> Any:
@@ -242,7 +247,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
         """Set the parameter node."""
-        _stopObserving(self._nodeObserved)
+        stopObserving(self._nodeObserved)
         self._editorNode = node
         if node is not None:
             tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self.updateWidgetFromMRML())
@@ -307,6 +312,14 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self._shown = nodes[0] if nodes else None
             if not self._scene.IsBatchProcessing():
                 self.setSegmentationNode(self._shown)
+
+    def _onLeaving(self, node: Any) -> None:
+        """The selector of the source volume goes on to a neighbour of a volume that leaves, also when it is hidden."""
+        if node is not None and node is self.sourceVolumeNode() and not self._scene.IsBatchProcessing():
+            className = "vtkMRMLScalarVolumeNode"
+            count = self._scene.GetNumberOfNodesByClass(className)
+            volumes = [self._scene.GetNthNodeByClass(i, className) for i in range(count)]
+            self._editorNode.SetAndObserveSourceVolumeNode(neighbour(volumes, node))
 
     def _onBatchEnd(self) -> None:
         if self._editorNode is not None and not self._scene.IsClosing():

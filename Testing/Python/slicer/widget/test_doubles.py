@@ -141,6 +141,20 @@ def test_the_node_selector_follows_the_scene(scene):
     selector.setMRMLScene(None)
 
 
+@pytest.mark.parametrize(("leaving", "chosen"), [(0, 1), (1, 2), (2, 1)])
+def test_the_node_selector_goes_on_to_a_neighbour_when_the_chosen_node_leaves(scene, leaving, chosen):
+    """As QComboBox does, although there is a 'None'."""
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.noneEnabled = True
+    selector.setMRMLScene(scene)
+    nodes = [scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode") for _ in range(3)]
+    selector.setCurrentNode(nodes[leaving])
+    scene.RemoveNode(nodes[leaving])
+    assert selector.currentNode() is nodes[chosen]
+    selector.setMRMLScene(None)
+
+
 def test_without_a_none_entry_the_first_node_is_chosen(scene):
     selector = slicer.qMRMLNodeComboBox()
     selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]

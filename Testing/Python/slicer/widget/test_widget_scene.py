@@ -140,6 +140,32 @@ def test_a_volume_deleted_during_a_run_is_not_left_to_the_thread(scene, opened, 
     opened.settle()
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_deleting_the_chosen_segmentation_does_not_choose_another_one(scene, volume, opened, place):
+    """The next run would replace the segments of a segmentation that nobody has chosen."""
+    nodes = [scene.AddNewNodeByClass("vtkMRMLSegmentationNode") for _ in range(2)]
+    opened.ui.outputSelector.setCurrentNode(nodes[place])
+    scene.RemoveNode(nodes[place])
+    assert opened.panel.parameterNode.outputSegmentation is None
+    assert opened.ui.outputSelector.currentNode() is None
+
+
+def test_deleting_a_segmentation_that_is_not_chosen_leaves_the_choice(scene, volume, opened):
+    nodes = [scene.AddNewNodeByClass("vtkMRMLSegmentationNode") for _ in range(2)]
+    opened.ui.outputSelector.setCurrentNode(nodes[1])
+    scene.RemoveNode(nodes[0])
+    assert opened.panel.parameterNode.outputSegmentation is nodes[1]
+
+
+def test_deleting_the_chosen_volume_does_not_choose_another_one(scene, volume, opened):
+    slicer.util.addVolumeFromArray(np.zeros((2, 3, 4), dtype=np.int16))
+    assert opened.panel.parameterNode.inputVolume is volume
+    scene.RemoveNode(volume)
+    opened.settle()
+    assert opened.panel.parameterNode.inputVolume is None
+    assert opened.ui.inputSelector.currentNode() is None
+
+
 def test_a_volume_that_slicer_shows_late_is_chosen(scene, opened):
     """DICOM series are added one by one and shown at the end."""
     node = slicer.util.addVolumeFromArray(np.zeros((2, 3, 4), dtype=np.int16))
