@@ -41,7 +41,11 @@ class CorrectionSection:
         ui.correctionCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._update())
 
     def edit(self, segmentationNode: Optional[Any], volumeNode: Optional[Any]) -> None:
-        """Offer a segmentation for correction; None offers nothing."""
+        """Offer a segmentation for correction, on its volume; None offers nothing.
+
+        Without a volume the editor's tools are off. Left to itself, its hidden selector goes on to a neighbour of a
+        volume that is deleted, such as the uncertainty map, and the tools would work on that.
+        """
         self._useEditorNode()
         editor = self._ui.segmentEditorWidget
         # The widget's own `segmentationNode` is what its selector shows: before or after what is edited.
@@ -49,7 +53,7 @@ class CorrectionSection:
             editor.setSegmentationNode(segmentationNode)
         # While a scene is being loaded the selector shows nothing, and the editor refuses a volume; this comes again.
         ready = segmentationNode is not None and editor.segmentationNode() is segmentationNode
-        if ready and volumeNode is not None and editor.sourceVolumeNode() is not volumeNode:
+        if ready and editor.sourceVolumeNode() is not volumeNode:
             editor.setSourceVolumeNode(volumeNode)
         self._ui.correctionCollapsibleButton.enabled = segmentationNode is not None
         self.limitUndo()

@@ -280,6 +280,16 @@ def test_deleting_the_result_empties_the_section(finished, scene):
     assert not finished.ui.correctionCollapsibleButton.enabled
 
 
+def test_deleting_the_segmented_volume_leaves_the_editor_without_a_volume(finished, scene):
+    """Its hidden selector goes on to another volume, which clicks would take for the image."""
+    slicer.util.addVolumeFromArray(np.zeros((2, 3, 4), dtype=np.int16))
+    scene.RemoveNode(finished.panel.parameterNode.resultVolume)
+    finished.settle()
+    editor = finished.ui.segmentEditorWidget
+    assert editor.segmentationNode() is finished.panel.parameterNode.resultSegmentation is not None
+    assert editor.sourceVolumeNode() is None
+
+
 def menu(finished):
     return {action.text: action for action in finished.ui.exportButton.menu().actions()}
 
