@@ -21,6 +21,7 @@ from udfa.volume_io import read_volume
 from udfa_training.dataset import CaseEntry
 from udfa_training.label_names import canonical_name
 from udfa_training.manifest import read_json
+from udfa_training.misfits import learnt_patients
 
 GRID_TOLERANCES = {"spacing_mm": 1e-2, "origin_mm": 1e-2, "direction": 1e-3}
 """Largest differences that rounding in headers explains."""
@@ -103,7 +104,7 @@ class CheckpointSource(NetworkSource):
             "sha256": file_sha256(self._info.path),
             "content_sha256": self._info.content_sha256,
             "trained_on": self._info.training.get("data_set", ""),
-            "training_patients": list(self._info.training.get("train", ())),
+            "training_patients": learnt_patients(self._info.training),
             "commit": self._info.commit,
         }
 
