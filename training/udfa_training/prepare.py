@@ -98,7 +98,7 @@ def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, A
         except InvalidInputError as error:
             problems.append(f"{case.name}: {error}")
     if not problems and data.cases:
-        problems += [*_doubtful_order(data, rows), *_same_images(rows)]
+        problems += _doubtful_order(data, rows)
     if problems or not data.cases:
         problems = problems or [f"{data.name} has no cases."]
         raise InvalidInputError("\n".join([f"{len(problems)} problems, nothing was written:", *problems]))
@@ -122,21 +122,6 @@ def _doubtful_order(data: SourceData, rows: list[dict[str, Any]]) -> list[str]:
         f"By the assumed label order, {most} has {totals[most]} voxels and {data.largest} {totals[data.largest]}: the "
         f"values must have another order. Give it with --label-order."
     ]
-
-
-def _same_images(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a problem for each image that patients of different names share across splits or folds."""
-    first: dict[str, dict[str, Any]] = {}
-    problems = []
-    for row in rows:
-        other = first.setdefault(row["image_sha256"], row)
-        apart = any(row.get(side) != other.get(side) for side in ("split", "fold"))
-        if row["patient"] != other["patient"] and apart:
-            problems.append(
-                f"{row['name']} has the same image as {other['name']}, but they count as two patients on different "
-                f"sides of a split or in different folds. Remove one, or name their patient with --patient-pattern."
-            )
-    return problems
 
 
 @dataclass(frozen=True)

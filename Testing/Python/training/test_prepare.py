@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +187,6 @@ def test_labels_are_selected_and_reordered_by_name_and_the_others_become_backgro
     assert [np.unique(new[old == value]).tolist() for value in (0, 1, 2, 3)] == [[0], [2], [0], [1]]
     image = output / "imagesTr" / "a_0000.nii.gz"
     assert image.read_bytes() == (source / "a_image.nii.gz").read_bytes()
-
-
-def test_one_image_under_two_patients_is_refused_where_it_would_be_on_two_sides(source: Path, tmp_path: Path) -> None:
-    for kind in ("image", "label"):
-        shutil.copyfile(source / f"a_{kind}.nii.gz", source / f"d_{kind}.nii.gz")
-    with pytest.raises(InvalidInputError, match="d has the same image as a, but they count as two patients"):
-        prepare(find_pairs(source, ["d"]), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    assert len(open_prepared(prepare(find_pairs(source, ["c"]), tmp_path / "out")).split("train")) == 3
 
 
 def test_label_names_with_values_of_their_own_are_refused_in_a_manifest(source: Path) -> None:
