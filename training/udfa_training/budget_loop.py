@@ -69,7 +69,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, ("steps", "batch_size", "devices", "save_every"))
-        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay"))
+        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay", "seed"))
         check_positive(self, ("learning_rate", "gradient_clip"))
         check_shares(self, ("ema_decay",))
 

@@ -77,7 +77,7 @@ def read_fields(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
             target = target.setdefault(parent, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
             raise InvalidInputError(f"{name} cannot be set: {'.'.join(parents)} is a single value.")
-        target[last] = _override_value(value)
+        target[last] = _override_value(name, value)
     return fields
 
 
@@ -143,9 +143,15 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _override_value(text: str) -> Any:
+def _override_value(name: str, text: str) -> Any:
     """Read an override as JSON or else as YAML, whose numbers such as 1e-3 would be text."""
     try:
         return json.loads(text)
     except ValueError:
+        pass
+    try:
         return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(
+            f"{name} {text} is no YAML value. Put text with special characters into quotes: {name} '\"{text}\"'."
+        ) from error

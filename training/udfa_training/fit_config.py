@@ -99,7 +99,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, COUNTS)
-        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay", "pull"))
+        check_at_least(0, self, ("warmup_steps", "workers", "weight_decay", "pull", "seed"))
         check_positive(self, ("learning_rate", "backbone_learning_rate", "gradient_clip"))
         check_shares(self, ("foreground_share", "ema_decay"))
         if self.pull and self.init is None:

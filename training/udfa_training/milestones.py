@@ -133,7 +133,8 @@ class Milestones:
         """Publish as `best` when the mean over the tasks is the best so far: the weights of all tasks fit together."""
         means = [report.mean_dice for report in reports.values() if report.cases]
         mean = float(np.mean(means)) if means else math.nan
-        if mean > state.best_dice:
+        # Stage clicks leaves the automatic result as it is: all its validations are alike, and the last one counts.
+        if mean > state.best_dice or (mean == state.best_dice and self.plan.common.stage == "clicks"):
             state.best_dice, state.best_step = mean, state.step
             self._publish("best", state.step, networks, reports)
 

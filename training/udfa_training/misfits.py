@@ -89,4 +89,9 @@ def warn_of_seen_patients(source: CheckpointInfo, data: PreparedData) -> None:
 
 def seen_patients(training: Mapping[str, Any], patients: Sequence[str]) -> list[str]:
     """Return the patients whom a checkpoint's record counts among those it was trained on."""
-    return sorted(set(training.get("train", ())) & set(patients))
+    return sorted(set(learnt_patients(training)) & set(patients))
+
+
+def learnt_patients(training: Mapping[str, Any]) -> list[str]:
+    """Return all patients whom a checkpoint's record names: of its last run, and of the runs before it."""
+    return sorted({*training.get("train", ()), *training.get("trained_before", ())})

@@ -16,6 +16,7 @@ from udfa.models import resolve_model
 from udfa.networks.udfa import UDFA
 from udfa_training.backbone_file import backbone_description
 from udfa_training.dataset import MANIFEST, PreparedData
+from udfa_training.misfits import learnt_patients
 from udfa_training.validation import ValidationReport
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
         "validation": sorted({case.patient for case in data.split("val")}),
         "history": [*history, run],
     }
+    before = set(learnt_patients(source.training)) - set(training["train"]) if source else set()
+    if before:
+        training["trained_before"] = sorted(before)
     if provenance.further_data:
         training["also_trained_on"] = [_name(other) for other in provenance.further_data]
     if config.model.network.backbone == "mini":

@@ -140,6 +140,8 @@ def assign_folds(patients: Iterable[str], folds: int, seed: int) -> dict[str, in
     ordered = sorted(set(patients))
     if not 2 <= folds <= len(ordered):
         raise InvalidInputError(f"{len(ordered)} patients cannot make {folds} folds. Give 2 to {len(ordered)}.")
+    if seed < 0:
+        raise InvalidInputError(f"The seed of the folds is {seed}, but must be at least 0.")
     shuffled = np.random.default_rng(seed).permutation(len(ordered))
     return {ordered[index]: position % folds for position, index in enumerate(shuffled)}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from udfa.checkpoint import load_checkpoint
+from udfa.checkpoint import load_checkpoint, read_info
 from udfa.errors import InvalidInputError
 from udfa_training.click_simulation import ReaderConfig, disturbed, next_click
 from udfa_training.fit import fit
@@ -52,6 +52,15 @@ def test_without_clicks_the_result_is_that_of_the_first_stage_bit_for_bit(
     networks = [load_checkpoint(path).network for path in (first_stage, fit(click_settings()))]
     expected, automatic = (network(image) for network in networks)
     assert torch.equal(expected, automatic)
+
+
+def test_the_best_checkpoint_of_a_click_stage_is_that_of_the_last_step(click_settings: Settings) -> None:
+    """Clicks leave the automatic result alone, so that all validations are alike."""
+    config = click_settings(steps=3, validate_every=1)
+    fit(config)
+    best, last = (read_info(Path(config.output) / f"{name}.safetensors") for name in ("best", "model"))
+    assert best.training["history"][-1]["step"] == 3
+    assert best.content_sha256 == last.content_sha256
 
 
 def test_an_interrupted_click_stage_equals_an_uninterrupted_one(click_settings: Settings, tmp_path: Path) -> None:

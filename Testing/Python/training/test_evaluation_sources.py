@@ -177,6 +177,13 @@ def test_regions_instead_of_labels_are_refused(data: PreparedData, tmp_path: Pat
         FolderSource(folder, data.labels, data.cases)
 
 
+def test_a_damaged_dataset_json_beside_predictions_is_named(data: PreparedData, tmp_path: Path) -> None:
+    folder = folder_of_references(data, tmp_path / "nnunet")
+    (folder / "dataset.json").write_text("{broken")
+    with pytest.raises(InvalidInputError, match="dataset.json is no valid JSON"):
+        FolderSource(folder, data.labels, data.cases)
+
+
 def test_all_missing_labelmaps_are_named_at_once(data: PreparedData, tmp_path: Path) -> None:
     folder = folder_of_references(data, tmp_path / "partly")
     (folder / "a.nii.gz").unlink()

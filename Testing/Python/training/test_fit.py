@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import torch
 from udfa.checkpoint import load_checkpoint, read_info
 from udfa.errors import InvalidInputError, UDFAError
 from udfa_training import milestones
+from udfa_training.evaluation.sources import CheckpointSource
 from udfa_training.fit import fit, set_learning_rate
 from udfa_training.fit_config import FitConfig
 from udfa_training.loop_parts import at_weights, sample_order
+from udfa_training.misfits import seen_patients
 from udfa_training.prepare import find_pairs, prepare
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.supervised_stage import SupervisedObjective
@@ -92,6 +96,25 @@ def test_a_second_stage_starts_from_the_published_weights_of_the_first(settings:
     history = read_info(fit(second)).training["history"]
     assert [run["stage"] for run in history] == ["pretrain (backbone and adapters)", "adapters and decoder"]
     assert [run["step"] for run in history] == [2, 2]
+
+
+def test_patients_of_earlier_runs_on_other_data_stay_in_the_record(settings: Settings, tmp_path: Path) -> None:
+    """a and b trained the start; the second run trains on other patients, the third on a again."""
+    first = fit(settings(steps=1, output=str(tmp_path / "first")))
+    other = tmp_path / "other"
+    shutil.copytree(settings().data, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    for case in manifest["cases"]:
+        case["patient"] = {"a": "x", "b": "y", "c": "z"}[case["patient"]]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    second = fit(settings(steps=1, data=str(other), init=str(first), output=str(tmp_path / "second")))
+    training = read_info(second).training
+    assert (training["train"], training["trained_before"]) == (["x", "y"], ["a", "b"])
+    assert seen_patients(training, ["b", "c", "x"]) == ["b", "x"]
+    assert CheckpointSource(second, "cpu").facts()["training_patients"] == ["a", "b", "x", "y"]
+    third = fit(settings(steps=1, init=str(second), output=str(tmp_path / "third")))
+    assert read_info(third).training["trained_before"] == ["x", "y"]
+    assert "trained_before" not in read_info(first).training
 
 
 def test_a_run_that_diverges_stops_clearly_and_keeps_the_last_state(settings: Settings) -> None:

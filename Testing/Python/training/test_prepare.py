@@ -189,6 +189,14 @@ def test_labels_are_selected_and_reordered_by_name_and_the_others_become_backgro
     assert image.read_bytes() == (source / "a_image.nii.gz").read_bytes()
 
 
+def test_label_names_with_values_of_their_own_are_refused_in_a_manifest(source: Path) -> None:
+    """Taken in their order, 3 would be called liver."""
+    labels = {"background": 0, "liver": 3, "spleen": 2, "gallbladder": 1}
+    (source / "manifest.json").write_text(json.dumps({"labels": labels, "licence": "none"}))
+    with pytest.raises(InvalidInputError, match="`labels` must be a list of names.*'liver': 3"):
+        find_pairs(source)
+
+
 def test_a_label_that_the_data_do_not_have_is_refused_with_those_known(source: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"no labels \['heart'\].*liver.*spleen.*gallbladder"):
         select_labels(find_pairs(source), ["liver", "heart"])

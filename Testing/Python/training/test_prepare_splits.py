@@ -103,6 +103,7 @@ def test_one_fold_is_held_out_with_all_frames_of_its_patients_and_test_patients_
         (SplitChoice(folds=5), "3 patients cannot make 5 folds"),
         (SplitChoice(folds=1), "cannot make 1 folds"),
         (SplitChoice(folds=3, fold=3), "Fold 3 is not among the 3 folds 0 to 2"),
+        (SplitChoice(folds=3, seed=-1), "seed of the folds is -1, but must be at least 0"),
         (SplitChoice(fold=0), "--folds 5 --fold 0"),
         (SplitChoice(folds=3, fold=0, validation=("a",)), "not both"),
     ],

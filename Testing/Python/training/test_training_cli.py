@@ -85,6 +85,8 @@ def test_overrides_reach_nested_fields_with_their_types(config_file: Path) -> No
         (["--workers", "-1"], "workers is -1, but must be at least 0"),
         (["--gradient_clip", ".nan"], "gradient_clip is nan, but must be above 0"),
         (["--augment.rotation_degrees", "-15"], "rotation_degrees is -15.0, but must be at least 0"),
+        (["--seed", "-1"], "seed is -1, but must be at least 0"),
+        (["--output", "@runs"], "--output @runs is no YAML value.*quotes"),
         (["--precision", "16-mixed"], "precision is '16-mixed'.*bf16-mixed.*32-true"),
     ],
 )

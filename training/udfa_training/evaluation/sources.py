@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Protocol
@@ -21,6 +20,8 @@ from udfa.networks.udfa import UDFA
 from udfa.volume_io import read_volume
 from udfa_training.dataset import CaseEntry
 from udfa_training.label_names import canonical_name
+from udfa_training.manifest import read_json
+from udfa_training.misfits import learnt_patients
 
 GRID_TOLERANCES = {"spacing_mm": 1e-2, "origin_mm": 1e-2, "direction": 1e-3}
 """Largest differences that rounding in headers explains."""
@@ -103,7 +104,7 @@ class CheckpointSource(NetworkSource):
             "sha256": file_sha256(self._info.path),
             "content_sha256": self._info.content_sha256,
             "trained_on": self._info.training.get("data_set", ""),
-            "training_patients": list(self._info.training.get("train", ())),
+            "training_patients": learnt_patients(self._info.training),
             "commit": self._info.commit,
         }
 
@@ -161,7 +162,7 @@ def _described_labels(path: Path) -> dict[str, int]:
     """Labels that an nnU-Net dataset.json names, in this project's spelling; empty without the file."""
     if not path.is_file():
         return {}
-    labels = json.loads(path.read_text()).get("labels")
+    labels = read_json(path).get("labels")
     if not isinstance(labels, dict) or not all(type(value) is int for value in labels.values()):
         raise InvalidInputError(
             f"{path}: 'labels' must map names to single values; regions of several labels cannot be evaluated."

@@ -77,6 +77,11 @@ def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> Sou
 
 def _values(facts: dict[str, Any], source: Path) -> dict[int, str]:
     """Return value -> name of a manifest's label list."""
+    if not isinstance(facts["labels"], list):
+        raise InvalidInputError(
+            f"{source / MANIFEST}: `labels` must be a list of names in the order of the values 0, 1, 2, ..., but is "
+            f"{facts['labels']!r}. Names with values belong into the dataset.json of an nnU-Net data set."
+        )
     labels = [canonical_name(str(name)) for name in facts["labels"]]
     if not labels or labels[0] != "background":
         raise InvalidInputError(f"{source / MANIFEST}: the first of `labels` must be background; got {labels[:3]}.")
