@@ -22,7 +22,7 @@ from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.report import Overview, draw_overview, require_matplotlib, save_figure
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.statistics import LabelStatistics, format_csv, label_statistics
-from udfa.volume_io import image_from_array, read_volume, written_aside
+from udfa.volume_io import image_from_array, read_volume, write_image, written_aside
 
 if TYPE_CHECKING:
     from udfa.inference import SegmentationResult
@@ -169,13 +169,11 @@ def _write(
     rows: list[LabelStatistics],
 ) -> None:
     """Write every output aside, then give all of them their names."""
-    import SimpleITK as sitk
-
     with ExitStack() as stack:
         stage_segmentation(stack, job.output, content)
         if job.uncertainty is not None and result.uncertainty is not None:
             aside = stack.enter_context(written_aside(job.uncertainty))
-            sitk.WriteImage(image_from_array(result.uncertainty, content.reference), str(aside), useCompression=True)
+            write_image(image_from_array(result.uncertainty, content.reference), aside)
         if job.report is not None:
             stack.callback(_remove_if_empty, job.report)
             table, picture = (stack.enter_context(written_aside(path)) for path in job.report_files())

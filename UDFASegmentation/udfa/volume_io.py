@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from udfa.errors import InvalidInputError
+from udfa.errors import InvalidInputError, UDFAError
 from udfa.geometry import Volume, check_geometry
 from udfa.nifti_header import check_nifti
 
@@ -202,13 +202,37 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image, compressed, and make sure that all of it is there.
+
+    Args:
+        image: The image.
+        path: A name that `written_aside` gave, ending in one of OUTPUT_SUFFIXES.
+
+    Raises:
+        UDFAError: It could not be written whole, as on a full disk.
+    """
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            # The writer of NIfTI says nothing of a full disk.
+            check_nifti(path)
+    except (RuntimeError, InvalidInputError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UDFAError(
+            f"The result could not be written whole into {path.parent}. Check the free space, or choose another place. "
+            f"({reason})"
+        ) from error
+
+
 def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> None:
     """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half.
 
     Raises:
         InvalidInputError: The file name ends in none of OUTPUT_SUFFIXES.
+        UDFAError: The file could not be written whole, as on a full disk.
     """
     if not path.name.lower().endswith(OUTPUT_SUFFIXES):
         raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(OUTPUT_SUFFIXES)}.")
     with written_aside(path) as aside:
-        sitk.WriteImage(image_from_array(array, reference), str(aside), useCompression=True)
+        write_image(image_from_array(array, reference), aside)

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from udfa.errors import InvalidInputError
+from udfa.errors import InvalidInputError, UDFAError
 from udfa.volume_io import OUTPUT_SUFFIXES, image_from_array, read_volume, write_array, written_aside
 
 RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -261,6 +261,26 @@ def test_formats_of_two_files_are_not_written(kit: Any, tmp_path: Path, name: st
     with pytest.raises(InvalidInputError, match=r"Cannot write .*choose a name ending in \.nii"):
         write_array(tmp_path / name, NOISE, kit.volume(NOISE))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+def test_a_file_that_the_disk_has_no_room_for_leaves_the_old_one(
+    kit: Any, tmp_path: Path, suffix: str
+) -> None:
+    """A limit on the size of files ends the writing as a full disk does; noise cannot be compressed below it."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    noise = np.random.default_rng(0).integers(0, 256, size=(40, 50, 50)).astype(np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        with pytest.raises(UDFAError, match=r"could not be written whole into .* Check the free space"):
+            write_array(path, noise, kit.volume(noise))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_structure_set_beside_the_slices_is_left_alone(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
