@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from udfa.errors import InvalidInputError, UDFAError
-from udfa.geometry import Volume, check_geometry
+from udfa.geometry import ORTHONORMALITY_TOLERANCE, Volume, check_geometry
+from udfa.metaimage_header import check_metaimage
 from udfa.nifti_header import check_nifti
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -25,8 +26,8 @@ OUTPUT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 UNEVEN_SLICES = 0.1
 """Deviation of the slices' distances, as a share of the smallest one, that rounding in DICOM headers explains."""
 
-UNEVEN_KEY = "ITK_non_uniform_sampling_deviation"
-"""Metadata entry by which ITK's series reader says that the slices are not evenly spaced."""
+SAME_PLACE_MM = 1e-3
+"""Slices less apart than this lie at the same place."""
 
 
 def read_volume(path: Path) -> Volume:
@@ -55,6 +56,8 @@ def read_image(path: Path) -> sitk.Image:
         raise InvalidInputError(f"{path} is empty (0 bytes). Copy or export it again.")
     if path.name.lower().endswith((".nii", ".nii.gz")):
         check_nifti(path)
+    if path.name.lower().endswith((".mha", ".mhd")):
+        check_metaimage(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -96,8 +99,8 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
         image: sitk.Image = reader.Execute()
     except RuntimeError as error:
         raise InvalidInputError(f"The DICOM series in {folder} cannot be read: {_explain(str(error))}") from error
-    if image.HasMetaDataKey(UNEVEN_KEY):
-        _check_slice_distances(names, folder)
+    if len(names) > 1:
+        _check_slice_places(names, folder)
     return image
 
 
@@ -128,20 +131,49 @@ def _dicom_class(path: Path) -> str:
     return header[start + 8 : start + 8 + length].rstrip(b"\x00 ").decode("ascii", errors="replace")
 
 
-def _check_slice_distances(names: Sequence[str], folder: Path) -> None:
-    """Raise InvalidInputError if the sorted slices of a DICOM series lie at clearly different distances."""
-    reader = sitk.ImageFileReader()
-    places = []
-    for name in names:
-        reader.SetFileName(name)
-        reader.ReadImageInformation()
-        places.append(reader.GetOrigin())
-    distances = np.linalg.norm(np.diff(np.asarray(places), axis=0), axis=1)
+def _check_slice_places(names: Sequence[str], folder: Path) -> None:
+    """Raise InvalidInputError unless the sorted slices of a series are parallel, evenly spaced and not sheared."""
+    places, directions = _slice_places(names)
+    turned = np.abs(directions - directions[0]).max(axis=(1, 2)) > ORTHONORMALITY_TOLERANCE
+    if turned.any():
+        raise InvalidInputError(
+            f"The slices of the DICOM series in {folder} are not parallel: {np.count_nonzero(turned)} of {len(names)} "
+            f"lie otherwise than the first, such as {Path(names[int(turned.argmax())]).name}. Take localizers out of "
+            f"the folder."
+        )
+    steps = np.diff(places, axis=0)
+    normal = directions[0][:, 2]
+    along = steps @ normal
+    if np.abs(along).min() < SAME_PLACE_MM or along.min() < 0 < along.max():
+        raise InvalidInputError(
+            f"The DICOM series in {folder} has several images at the same place, as in cine or multi-phase series or "
+            f"when files are there twice. Give a folder with one image per place; Slicer can split such a series."
+        )
+    distances = np.abs(along)
     if distances.max() > (1 + UNEVEN_SLICES) * distances.min():
         raise InvalidInputError(
             f"Slices of the DICOM series in {folder} are missing or unevenly spaced: the distances between them are "
             f"{distances.min():.2f} to {distances.max():.2f} mm. Copy the whole series, or resample it."
         )
+    sideways = np.linalg.norm(steps.sum(axis=0) - along.sum() * normal) / distances.sum()
+    if sideways > ORTHONORMALITY_TOLERANCE:
+        raise InvalidInputError(
+            f"The slices of the DICOM series in {folder} are sheared by {np.degrees(np.arctan(sideways)):.1f} degrees, "
+            f"as with a tilted gantry. Load it in Slicer (its DICOM module corrects this), harden the transform and "
+            f"save it."
+        )
+
+
+def _slice_places(names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """LPS place of each slice's first voxel in mm, (n, 3), and its axes I, J, K in columns, (n, 3, 3)."""
+    reader = sitk.ImageFileReader()
+    places, directions = [], []
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        places.append(reader.GetOrigin())
+        directions.append(np.reshape(reader.GetDirection(), (3, 3)))
+    return np.asarray(places), np.asarray(directions)
 
 
 def volume_from_image(image: sitk.Image, name: str) -> Volume:

@@ -111,6 +111,19 @@ def test_a_damaged_byte_in_a_compressed_nifti_is_noticed(tmp_path: Path) -> None
         read_volume(path)
 
 
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd"])
+def test_a_damaged_byte_in_a_compressed_metaimage_is_noticed(tmp_path: Path, name: str) -> None:
+    """The reader prints "Uncompress failed" and goes on with what it has."""
+    path = write_image(tmp_path / name, useCompression=True)
+    data = path if name == "a.mha" else tmp_path / "a.zraw"
+    np.testing.assert_array_equal(read_volume(path).array, NOISE)
+    raw = bytearray(data.read_bytes())
+    raw[-len(raw) // 3] ^= 0xFF
+    data.write_bytes(raw)
+    with pytest.raises(InvalidInputError, match=f"{data.name} is truncated"):
+        read_volume(path)
+
+
 def test_a_nifti_compressed_in_several_members_is_read(tmp_path: Path) -> None:
     raw = write_image(tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(raw[:3000]) + gzip.compress(raw[3000:]))
@@ -225,6 +238,57 @@ def test_a_missing_dicom_slice_is_noticed(tmp_path: Path, write_dicom: Callable[
         read_volume(tmp_path / "ct")
 
 
+def edit_slices(folder: Path, edit: Callable[[Any, int], None]) -> None:
+    """Change every file of a series; the function gets the data set and its number from 0."""
+    for number, path in enumerate(sorted(folder.iterdir())):
+        item = pydicom.dcmread(path)
+        edit(item, number)
+        item.save_as(path)
+
+
+def test_a_series_with_a_tilted_gantry_is_refused(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    """Slices 2 mm apart, each 1 mm further back: sheared by atan(1/2) = 26.6 degrees; the reader would drop that."""
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", lambda item, z: setattr(item, "ImagePositionPatient", [0, z, 2 * z]))
+    with pytest.raises(InvalidInputError, match=r"sheared by 26\.6 degrees, as with a tilted gantry.* Slicer"):
+        read_volume(tmp_path / "ct")
+
+
+def test_an_oblique_series_is_read_on_its_own_axes(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    """Turned about the left-right axis such that rows run to (0, 0.6, 0.8) and slices to (0, -0.8, 0.6)."""
+
+    def turn(item: Any, z: int) -> None:
+        item.ImageOrientationPatient = [1, 0, 0, 0, 0.6, 0.8]
+        item.ImagePositionPatient = [0, -1.6 * z, 1.2 * z]
+
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", turn)
+    volume = read_volume(tmp_path / "ct")
+    assert volume.spacing_mm == pytest.approx((2.0, 0.5, 0.75))
+    np.testing.assert_allclose(volume.direction, [[0, 0, 1], [-0.8, 0.6, 0], [0.6, 0.8, 0]], atol=1e-6)
+
+
+def test_a_localizer_within_a_series_is_named(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    def turn_one(item: Any, z: int) -> None:
+        if z == 2:
+            item.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", turn_one)
+    with pytest.raises(InvalidInputError, match=r"not parallel: 1 of 4 .*-002\.dcm.* Take localizers out"):
+        read_volume(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("places", [(0, 2, 4, 2), (0, 0, 2, 2), (4, 4, 4, 4)])
+def test_several_images_at_one_place_are_refused(
+    tmp_path: Path, write_dicom: Callable[..., str], places: tuple[int, ...]
+) -> None:
+    write_dicom(tmp_path / "cine")
+    edit_slices(tmp_path / "cine", lambda item, z: setattr(item, "ImagePositionPatient", [0, 0, places[z]]))
+    with pytest.raises(InvalidInputError, match=r"several images at the same place.* one image per place"):
+        read_volume(tmp_path / "cine")
+
+
 def test_files_that_are_not_dicom_do_not_disturb(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
     write_dicom(tmp_path / "ct")
     (tmp_path / "ct" / "readme.txt").write_text("hello")
@@ -264,9 +328,7 @@ def test_formats_of_two_files_are_not_written(kit: Any, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
-def test_a_file_that_the_disk_has_no_room_for_leaves_the_old_one(
-    kit: Any, tmp_path: Path, suffix: str
-) -> None:
+def test_a_file_that_the_disk_has_no_room_for_leaves_the_old_one(kit: Any, tmp_path: Path, suffix: str) -> None:
     """A limit on the size of files ends the writing as a full disk does; noise cannot be compressed below it."""
     resource = pytest.importorskip("resource")
     path = tmp_path / f"a{suffix}"
