@@ -159,6 +159,17 @@ def test_a_big_endian_nifti_2_file_is_checked_at_the_right_places(tmp_path: Path
         read_volume(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_voxels_of_a_nifti_that_are_no_numbers_are_counted(tmp_path: Path, suffix: str, kind: type) -> None:
+    """The reader would make 0 of them: water in CT. More than 1 MB, so that they lie in several blocks."""
+    array = np.zeros((70, 64, 64), kind)
+    np.testing.assert_array_equal(read_volume(write_image(tmp_path / f"good{suffix}", array)).array, array)
+    array[0, 0, 0], array[40, 5, 6], array[-1, -1, -1] = np.nan, -np.inf, np.inf
+    with pytest.raises(InvalidInputError, match=r"bad\.nii.*: 3 voxels are NaN or infinite"):
+        read_volume(write_image(tmp_path / f"bad{suffix}", array))
+
+
 def test_zero_spacing_in_other_formats_is_refused(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.mha")
     path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 1 1 1", b"ElementSpacing = 0 1 1"))
