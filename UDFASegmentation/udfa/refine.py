@@ -24,7 +24,7 @@ from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
-from udfa.segment_command import check_distinct, check_folder
+from udfa.segment_command import check_distinct, check_folder, check_labels_file
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
 from udfa.volume_io import read_volume, written_aside
@@ -185,6 +185,7 @@ def check_job(job: RefineJob) -> None:
     for path in files:
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+    check_labels_file(job.output)
 
 
 def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:

@@ -228,6 +228,20 @@ def test_the_image_is_never_overwritten(case: Case, capsys: pytest.CaptureFixtur
     assert (read_volume(case.image).array == before).all()
 
 
+def test_a_labelmap_never_takes_the_json_of_another(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    """`organs.nii.gz` and `organs.nrrd` would share `organs.json`."""
+    click = ("--coordinates", "ijk", "--click", "42,20,3,liver,+")
+    labels = (case.folder / "organs.json").read_bytes()
+    assert main(case.arguments(*click, output="organs.nrrd")) == 1
+    message = "organs.json describes the labels of organs.nii.gz and would be overwritten by the labels of organs.nrrd"
+    assert message in capsys.readouterr().err
+    assert (case.folder / "organs.json").read_bytes() == labels
+    assert not (case.folder / "organs.nrrd").exists()
+    assert main(case.arguments(*click, output="organs.nii.gz")) == 0
+    (case.folder / "organs.nii.gz").unlink()
+    assert main(case.arguments(*click, output="organs.nrrd")) == 0
+
+
 def test_a_model_that_takes_no_clicks_is_refused(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
