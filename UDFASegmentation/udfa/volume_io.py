@@ -54,6 +54,11 @@ def read_image(path: Path) -> sitk.Image:
         )
     if path.stat().st_size == 0:
         raise InvalidInputError(f"{path} is empty (0 bytes). Copy or export it again.")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
     if path.name.lower().endswith((".nii", ".nii.gz")):
         check_nifti(path)
     if path.name.lower().endswith((".mha", ".mhd")):

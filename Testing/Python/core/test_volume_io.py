@@ -65,6 +65,19 @@ def test_one_slice_and_one_time_point_are_read_as_a_volume(tmp_path: Path) -> No
     np.testing.assert_array_equal(read_volume(tmp_path / "one.nrrd").array, NOISE)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def forbidden(path: Path, *arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write_image(tmp_path / f"a{suffix}")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(InvalidInputError, match=r"cannot be opened \(Permission denied\)\. Check its permissions"):
+        read_volume(path)
+
+
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"gone\.nii does not exist"):
         read_volume(tmp_path / "gone.nii")
