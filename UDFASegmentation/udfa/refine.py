@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras, read_audit
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.checks import check_volume
 from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
@@ -113,6 +114,8 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
         raise InvalidInputError(f"{info.name} takes no clicks: it has no prompt encoder. Choose another with --model.")
     messages.note(f"Reading {job.input} and {job.segmentation}")
     volume = read_volume(job.input)
+    for warning in check_volume(volume, info.config.preprocessing):
+        messages.warning(warning)
     positions = [voxel_of(click.place, job.coordinates, volume) for click in job.clicks]
     segmentation = read_segmentation(job.segmentation)
     composition = compose(segmentation, volume, info.labels)

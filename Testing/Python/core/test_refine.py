@@ -220,6 +220,23 @@ def test_another_volume_is_refused(case: Case, capsys: pytest.CaptureFixture[str
     assert not (case.folder / "out.seg.nrrd").exists()
 
 
+def test_a_volume_that_cannot_be_segmented_cannot_be_corrected_either(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise one NaN would decide what the network says of its slice; and MR given to a CT model has its warning."""
+    click = ("--coordinates", "ijk", "--click", "42,20,3,liver,+")
+    broken = case.volume.array.astype(np.float32)
+    broken[3, 0, 0] = np.nan
+    image = case.folder / "broken.nrrd"
+    write_array(image, broken, case.volume)
+    assert main(replace(case, image=image).arguments(*click)) == 1
+    assert "1 voxels are NaN or infinite" in capsys.readouterr().err
+    assert not (case.folder / "out.seg.nrrd").exists()
+    write_array(image, np.abs(case.volume.array), case.volume)
+    assert main(replace(case, image=image).arguments(*click)) == 0
+    assert "warning: This model expects CT in Hounsfield units" in capsys.readouterr().err
+
+
 def test_the_image_is_never_overwritten(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     before = read_volume(case.image).array
     arguments = case.arguments("--coordinates", "ijk", "--click", "42,20,3,liver,+", output="ct.nii.gz")
