@@ -224,7 +224,8 @@ def image_from_array(array: NDArray[np.generic], reference: Volume) -> sitk.Imag
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to, and rename it to `path` only when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
+    # In lower case, for the writer of NIfTI knows no other.
+    suffix = "".join(path.suffixes[-2:]).lower()
     handle, name = tempfile.mkstemp(prefix=".udfa-", suffix=suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
