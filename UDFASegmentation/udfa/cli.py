@@ -7,6 +7,7 @@ that need them, so that `--help` answers at once and works when they are not ins
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import re
 import sys
@@ -18,6 +19,9 @@ import udfa
 from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import CancelledError, UDFAError
 from udfa.output_names import LABELMAP_SUFFIXES, OUTPUT_SUFFIXES, split_name
+
+DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors of the system that a user can act on."""
 
 DONE, FAILED, WRONG_USAGE, CANCELLED = 0, 1, 2, 130
 
@@ -72,8 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _say(f"{error}. 'udfa doctor' says what is missing.", options.debug, FAILED)
     except Exception as error:
-        text = f"{type(error).__name__}: {error} (--debug shows where; 'udfa doctor' checks the installation)"
-        return _say(text, options.debug, FAILED)
+        return _say(_unexpected(error), options.debug, FAILED)
+
+
+def _unexpected(error: Exception) -> str:
+    """What to say of an error that nobody raised on purpose."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. Check permissions and free space of the files and folders."
+    return f"{type(error).__name__}: {error} (--debug shows where; 'udfa doctor' checks the installation)"
 
 
 def _with_joined_clicks(arguments: Sequence[str]) -> list[str]:

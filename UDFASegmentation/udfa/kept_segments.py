@@ -22,6 +22,9 @@ OFFSET_TOLERANCE = 0.05
 
 LARGEST_VALUE = 255
 
+LISTED_SEGMENTS = 10
+"""At most so many segments are named in a message; an image taken for a labelmap has thousands of values."""
+
 
 @dataclass(frozen=True)
 class KeptLabel(Label):
@@ -69,7 +72,9 @@ def compose(segmentation: Segmentation, volume: Volume, labels: Sequence[Label])
     mapped = {value: segmentation.find(label) for value, label in enumerate(labels, start=1)}
     known = {value: segment for value, segment in mapped.items() if segment is not None}
     if segmentation.segments and not known:
-        titles = ", ".join(repr(segment.title) for segment in segmentation.segments)
+        titles = ", ".join(repr(segment.title) for segment in segmentation.segments[:LISTED_SEGMENTS])
+        more = len(segmentation.segments) - LISTED_SEGMENTS
+        titles += f" and {more} more" if more > 0 else ""
         raise InvalidInputError(
             f"None of the segments ({titles}) is one of the model's labels ({', '.join(label.name for label in labels)}"
             f"). Name the segments so, or give a labelmap with the JSON that was written beside it."

@@ -118,7 +118,7 @@ def resolve_model(name_or_path: str | None = None, folders: Iterable[Path] | Non
         return path
     entries = list_models(folders)
     usable = [entry for entry in entries if entry.info is not None]
-    wanted = name_or_path or _default_name(usable)
+    wanted = _default_name(usable) if name_or_path is None else name_or_path
     for entry in entries:
         if entry.name == wanted:
             if entry.info is None:
@@ -138,7 +138,7 @@ def _default_name(usable: Sequence[ModelEntry]) -> str:
 
 def _not_found(name: str | None, usable: Sequence[ModelEntry]) -> str:
     listing = f"There are: {', '.join(entry.name for entry in usable)}." if usable else "There is none on this machine."
-    what = f"There is no model '{name}'." if name else f"The default model '{DEFAULT_MODEL}' is not here."
+    what = f"There is no model '{name}'." if name is not None else f"The default model '{DEFAULT_MODEL}' is not here."
     advice = f"Give a name with --model, the path of a {SUFFIX} file, or set {FOLDERS_VARIABLE} to a folder of them."
     return f"{what} {listing} {advice}"
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from udfa.audit import Audit, EditRecord, ModelReference, ijk_to_ras, read_audit
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.checks import check_volume
 from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
@@ -24,7 +25,7 @@ from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
-from udfa.segment_command import check_distinct, check_folder
+from udfa.segment_command import check_distinct, check_folder, check_labels_file
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
 from udfa.volume_io import read_volume, written_aside
@@ -113,6 +114,8 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
         raise InvalidInputError(f"{info.name} takes no clicks: it has no prompt encoder. Choose another with --model.")
     messages.note(f"Reading {job.input} and {job.segmentation}")
     volume = read_volume(job.input)
+    for warning in check_volume(volume, info.config.preprocessing):
+        messages.warning(warning)
     positions = [voxel_of(click.place, job.coordinates, volume) for click in job.clicks]
     segmentation = read_segmentation(job.segmentation)
     composition = compose(segmentation, volume, info.labels)
@@ -185,6 +188,7 @@ def check_job(job: RefineJob) -> None:
     for path in files:
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+    check_labels_file(job.output)
 
 
 def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -20,9 +21,9 @@ from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.report import Overview, draw_overview, require_matplotlib, save_figure
-from udfa.segmentation_file import LabelledVolume, stage_segmentation
+from udfa.segmentation_file import LABELS_FORMAT, LabelledVolume, stage_segmentation
 from udfa.statistics import LabelStatistics, format_csv, label_statistics
-from udfa.volume_io import image_from_array, read_volume, written_aside
+from udfa.volume_io import image_from_array, read_volume, write_image, written_aside
 
 if TYPE_CHECKING:
     from udfa.inference import SegmentationResult
@@ -169,13 +170,11 @@ def _write(
     rows: list[LabelStatistics],
 ) -> None:
     """Write every output aside, then give all of them their names."""
-    import SimpleITK as sitk
-
     with ExitStack() as stack:
         stage_segmentation(stack, job.output, content)
         if job.uncertainty is not None and result.uncertainty is not None:
             aside = stack.enter_context(written_aside(job.uncertainty))
-            sitk.WriteImage(image_from_array(result.uncertainty, content.reference), str(aside), useCompression=True)
+            write_image(image_from_array(result.uncertainty, content.reference), aside)
         if job.report is not None:
             stack.callback(_remove_if_empty, job.report)
             table, picture = (stack.enter_context(written_aside(path)) for path in job.report_files())
@@ -224,6 +223,7 @@ def check_outputs(job: SegmentJob) -> None:
     for path in files:
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+    check_labels_file(job.output)
     if job.report is not None:
         require_matplotlib()
 
@@ -236,6 +236,26 @@ def check_distinct(paths: Iterable[Path]) -> None:
         if place in seen:
             raise InvalidInputError(f"{path} is named twice, as input and output or as two outputs. Rename one.")
         seen.add(place)
+
+
+def check_labels_file(output: Path) -> None:
+    """Raise InvalidInputError if the JSON of a labelmap would overwrite one that is about something else."""
+    if split_name(output)[1] not in LABELMAP_SUFFIXES or not labels_file(output).is_file():
+        return
+    path = labels_file(output)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        ours, other = document["format"] == LABELS_FORMAT, path.with_name(str(document["labelmap"]))
+    except (ValueError, KeyError, TypeError):
+        ours, other = False, output
+    # A labelmap of the same stem and another ending shares the name of its JSON with this one.
+    names = (path.with_name(path.stem + suffix) for suffix in LABELMAP_SUFFIXES)
+    if not ours or (other.name != output.name and other in names and other.is_file()):
+        what = f"the labels of {other.name}" if ours else "something else"
+        raise InvalidInputError(
+            f"{path} describes {what} and would be overwritten by the labels of {output.name}. Choose another name for "
+            f"the output, or move that file away."
+        )
 
 
 def check_folder(folder: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from udfa.errors import InvalidInputError
@@ -23,7 +22,7 @@ from udfa.geometry import Volume
 from udfa.labels import Label
 from udfa.output_names import SEGMENTATION_SUFFIX, labels_file, split_name
 from udfa.statistics import voxel_counts
-from udfa.volume_io import image_from_array, written_aside
+from udfa.volume_io import image_from_array, write_image, written_aside
 
 LABELS_FORMAT = "udfa-labelmap"
 LABELS_VERSION = 1
@@ -82,7 +81,7 @@ def stage_segmentation(stack: ExitStack, path: Path, content: LabelledVolume) ->
         aside = stack.enter_context(written_aside(labels_file(path)))
         document = json.dumps(labels_document(path.name, content), indent=2, ensure_ascii=False)
         aside.write_bytes(document.encode() + b"\n")
-    sitk.WriteImage(image, str(stack.enter_context(written_aside(path))), useCompression=True)
+    write_image(image, stack.enter_context(written_aside(path)))
 
 
 def segmentation_header(content: LabelledVolume) -> dict[str, str]:

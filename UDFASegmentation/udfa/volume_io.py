@@ -12,8 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from udfa.errors import InvalidInputError
-from udfa.geometry import Volume, check_geometry
+from udfa.errors import InvalidInputError, UDFAError
+from udfa.geometry import ORTHONORMALITY_TOLERANCE, Volume, check_geometry
+from udfa.metaimage_header import check_metaimage
 from udfa.nifti_header import check_nifti
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -25,8 +26,8 @@ OUTPUT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 UNEVEN_SLICES = 0.1
 """Deviation of the slices' distances, as a share of the smallest one, that rounding in DICOM headers explains."""
 
-UNEVEN_KEY = "ITK_non_uniform_sampling_deviation"
-"""Metadata entry by which ITK's series reader says that the slices are not evenly spaced."""
+SAME_PLACE_MM = 1e-3
+"""Slices less apart than this lie at the same place."""
 
 
 def read_volume(path: Path) -> Volume:
@@ -53,8 +54,15 @@ def read_image(path: Path) -> sitk.Image:
         )
     if path.stat().st_size == 0:
         raise InvalidInputError(f"{path} is empty (0 bytes). Copy or export it again.")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
     if path.name.lower().endswith((".nii", ".nii.gz")):
         check_nifti(path)
+    if path.name.lower().endswith((".mha", ".mhd")):
+        check_metaimage(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -96,8 +104,8 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
         image: sitk.Image = reader.Execute()
     except RuntimeError as error:
         raise InvalidInputError(f"The DICOM series in {folder} cannot be read: {_explain(str(error))}") from error
-    if image.HasMetaDataKey(UNEVEN_KEY):
-        _check_slice_distances(names, folder)
+    if len(names) > 1:
+        _check_slice_places(names, folder)
     return image
 
 
@@ -128,20 +136,49 @@ def _dicom_class(path: Path) -> str:
     return header[start + 8 : start + 8 + length].rstrip(b"\x00 ").decode("ascii", errors="replace")
 
 
-def _check_slice_distances(names: Sequence[str], folder: Path) -> None:
-    """Raise InvalidInputError if the sorted slices of a DICOM series lie at clearly different distances."""
-    reader = sitk.ImageFileReader()
-    places = []
-    for name in names:
-        reader.SetFileName(name)
-        reader.ReadImageInformation()
-        places.append(reader.GetOrigin())
-    distances = np.linalg.norm(np.diff(np.asarray(places), axis=0), axis=1)
+def _check_slice_places(names: Sequence[str], folder: Path) -> None:
+    """Raise InvalidInputError unless the sorted slices of a series are parallel, evenly spaced and not sheared."""
+    places, directions = _slice_places(names)
+    turned = np.abs(directions - directions[0]).max(axis=(1, 2)) > ORTHONORMALITY_TOLERANCE
+    if turned.any():
+        raise InvalidInputError(
+            f"The slices of the DICOM series in {folder} are not parallel: {np.count_nonzero(turned)} of {len(names)} "
+            f"lie otherwise than the first, such as {Path(names[int(turned.argmax())]).name}. Take localizers out of "
+            f"the folder."
+        )
+    steps = np.diff(places, axis=0)
+    normal = directions[0][:, 2]
+    along = steps @ normal
+    if np.abs(along).min() < SAME_PLACE_MM or along.min() < 0 < along.max():
+        raise InvalidInputError(
+            f"The DICOM series in {folder} has several images at the same place, as in cine or multi-phase series or "
+            f"when files are there twice. Give a folder with one image per place; Slicer can split such a series."
+        )
+    distances = np.abs(along)
     if distances.max() > (1 + UNEVEN_SLICES) * distances.min():
         raise InvalidInputError(
             f"Slices of the DICOM series in {folder} are missing or unevenly spaced: the distances between them are "
             f"{distances.min():.2f} to {distances.max():.2f} mm. Copy the whole series, or resample it."
         )
+    sideways = np.linalg.norm(steps.sum(axis=0) - along.sum() * normal) / distances.sum()
+    if sideways > ORTHONORMALITY_TOLERANCE:
+        raise InvalidInputError(
+            f"The slices of the DICOM series in {folder} are sheared by {np.degrees(np.arctan(sideways)):.1f} degrees, "
+            f"as with a tilted gantry. Load it in Slicer (its DICOM module corrects this), harden the transform and "
+            f"save it."
+        )
+
+
+def _slice_places(names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """LPS place of each slice's first voxel in mm, (n, 3), and its axes I, J, K in columns, (n, 3, 3)."""
+    reader = sitk.ImageFileReader()
+    places, directions = [], []
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        places.append(reader.GetOrigin())
+        directions.append(np.reshape(reader.GetDirection(), (3, 3)))
+    return np.asarray(places), np.asarray(directions)
 
 
 def volume_from_image(image: sitk.Image, name: str) -> Volume:
@@ -187,7 +224,8 @@ def image_from_array(array: NDArray[np.generic], reference: Volume) -> sitk.Imag
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to, and rename it to `path` only when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
+    # In lower case, for the writer of NIfTI knows no other.
+    suffix = "".join(path.suffixes[-2:]).lower()
     handle, name = tempfile.mkstemp(prefix=".udfa-", suffix=suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
@@ -202,13 +240,37 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image, compressed, and make sure that all of it is there.
+
+    Args:
+        image: The image.
+        path: A name that `written_aside` gave, ending in one of OUTPUT_SUFFIXES.
+
+    Raises:
+        UDFAError: It could not be written whole, as on a full disk.
+    """
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            # The writer of NIfTI says nothing of a full disk.
+            check_nifti(path)
+    except (RuntimeError, InvalidInputError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UDFAError(
+            f"The result could not be written whole into {path.parent}. Check the free space, or choose another place. "
+            f"({reason})"
+        ) from error
+
+
 def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> None:
     """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half.
 
     Raises:
         InvalidInputError: The file name ends in none of OUTPUT_SUFFIXES.
+        UDFAError: The file could not be written whole, as on a full disk.
     """
     if not path.name.lower().endswith(OUTPUT_SUFFIXES):
         raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(OUTPUT_SUFFIXES)}.")
     with written_aside(path) as aside:
-        sitk.WriteImage(image_from_array(array, reference), str(aside), useCompression=True)
+        write_image(image_from_array(array, reference), aside)

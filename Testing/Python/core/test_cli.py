@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(
     assert error.count("\n") == 1
     assert main(arguments(case, tmp_path / "out.seg.nrrd", "-q", "--debug")) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_error_of_the_disk_says_what_to_check(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.json")
+
+    monkeypatch.setattr(segment_command, "_segment", full)
+    assert main(arguments(case, tmp_path / "out.seg.nrrd", "-q")) == 1
+    expected = "udfa: out.json: No space left on device. Check permissions and free space of the files and folders.\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_missing_package_points_to_the_doctor(

@@ -34,6 +34,10 @@ from udfa.segmentation_reader import read_segmentation
         ({"output": "folder.seg.nrrd"}, "folder.seg.nrrd is a folder"),
         ({"output": "constant.nrrd", "image": "constant.nrrd"}, "is named twice"),
         ({"more": ("--uncertainty", "out.nrrd"), "output": "out.nrrd"}, "is named twice"),
+        (
+            {"output": "bids.nii.gz"},
+            "bids.json describes something else and would be overwritten",
+        ),
         ({"more": ("--uncertainty", "none/u.nrrd")}, "none does not exist. Create it"),
         ({"more": ("--report", "none/report")}, "none does not exist. Create it"),
         ({"more": ("--report", "text.txt")}, "text.txt does not exist"),
@@ -56,6 +60,7 @@ def test_what_cannot_work_fails_with_one_line_and_leaves_nothing(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("empty.nii.gz").touch()
     Path("text.txt").write_text("text")
+    Path("bids.json").write_text('{"Modality": "CT"}')
     Path("text.safetensors").write_text("text that is no checkpoint")
     Path("no_dicom").mkdir()
     Path("folder.seg.nrrd").mkdir()

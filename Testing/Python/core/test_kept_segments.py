@@ -125,6 +125,13 @@ def test_a_segmentation_without_any_known_segment_is_refused() -> None:
         compose(stored(layers, Segment("label_1", "Label 1", RED, 1)), volume(), MODEL)
 
 
+def test_an_image_taken_for_a_labelmap_gives_a_short_message() -> None:
+    layers = np.arange(60, dtype=np.int16).reshape(1, 3, 4, 5)
+    values = [Segment(f"label_{value}", f"Label {value}", RED, value) for value in range(1, 60)]
+    with pytest.raises(InvalidInputError, match=r"segments \('Label 1', .*'Label 10' and 49 more\) is one"):
+        compose(stored(layers, *values), volume(), MODEL)
+
+
 def test_an_empty_segmentation_may_be_filled() -> None:
     composition = compose(stored(np.zeros((1, 3, 4, 5), np.int16)), volume(), MODEL)
     assert not composition.labelmap.any()

@@ -96,6 +96,8 @@ def test_the_default_is_the_only_usable_model_or_the_abdominal_one(folder: Path)
 def test_an_unknown_name_gives_the_names_there_are(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no model 'liver'\. There are: heart\."):
         resolve_model("liver", [folder])
+    with pytest.raises(CheckpointError, match=r"no model ''\. There are: heart\."):
+        resolve_model("", [folder])
     with pytest.raises(CheckpointError, match="There is none on this machine"):
         resolve_model("liver", [])
 

@@ -220,12 +220,43 @@ def test_another_volume_is_refused(case: Case, capsys: pytest.CaptureFixture[str
     assert not (case.folder / "out.seg.nrrd").exists()
 
 
+def test_a_volume_that_cannot_be_segmented_cannot_be_corrected_either(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise one NaN would decide what the network says of its slice; and MR given to a CT model has its warning."""
+    click = ("--coordinates", "ijk", "--click", "42,20,3,liver,+")
+    broken = case.volume.array.astype(np.float32)
+    broken[3, 0, 0] = np.nan
+    image = case.folder / "broken.nrrd"
+    write_array(image, broken, case.volume)
+    assert main(replace(case, image=image).arguments(*click)) == 1
+    assert "1 voxels are NaN or infinite" in capsys.readouterr().err
+    assert not (case.folder / "out.seg.nrrd").exists()
+    write_array(image, np.abs(case.volume.array), case.volume)
+    assert main(replace(case, image=image).arguments(*click)) == 0
+    assert "warning: This model expects CT in Hounsfield units" in capsys.readouterr().err
+
+
 def test_the_image_is_never_overwritten(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     before = read_volume(case.image).array
     arguments = case.arguments("--coordinates", "ijk", "--click", "42,20,3,liver,+", output="ct.nii.gz")
     assert main(arguments) == 1
     assert "named twice" in capsys.readouterr().err
     assert (read_volume(case.image).array == before).all()
+
+
+def test_a_labelmap_never_takes_the_json_of_another(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    """`organs.nii.gz` and `organs.nrrd` would share `organs.json`."""
+    click = ("--coordinates", "ijk", "--click", "42,20,3,liver,+")
+    labels = (case.folder / "organs.json").read_bytes()
+    assert main(case.arguments(*click, output="organs.nrrd")) == 1
+    message = "organs.json describes the labels of organs.nii.gz and would be overwritten by the labels of organs.nrrd"
+    assert message in capsys.readouterr().err
+    assert (case.folder / "organs.json").read_bytes() == labels
+    assert not (case.folder / "organs.nrrd").exists()
+    assert main(case.arguments(*click, output="organs.nii.gz")) == 0
+    (case.folder / "organs.nii.gz").unlink()
+    assert main(case.arguments(*click, output="organs.nrrd")) == 0
 
 
 def test_a_model_that_takes_no_clicks_is_refused(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from udfa.errors import InvalidInputError
+from udfa.errors import InvalidInputError, UDFAError
 from udfa.geometry import Volume
 from udfa.labels import Label, describe
 from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_neither_labelmap_nor_json(tmp_path: Path, monkeyp
         raise RuntimeError("No space left on device")
 
     monkeypatch.setattr(sitk, "WriteImage", full_disk)
-    with pytest.raises(RuntimeError, match="No space left"):
+    with pytest.raises(UDFAError, match="could not be written whole.*No space left"):
         write_segmentation(tmp_path / "out.nii.gz", content())
     assert list(tmp_path.iterdir()) == []
 

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from udfa.errors import InvalidInputError
+from udfa.errors import InvalidInputError, UDFAError
 from udfa.volume_io import OUTPUT_SUFFIXES, image_from_array, read_volume, write_array, written_aside
 
 RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -35,6 +35,15 @@ def test_an_oblique_volume_survives_writing_and_reading(kit: Any, tmp_path: Path
     np.testing.assert_allclose(again.spacing_mm, volume.spacing_mm, rtol=1e-6)
     np.testing.assert_allclose(again.direction, volume.direction, atol=1e-5)
     np.testing.assert_allclose(again.origin_mm, volume.origin_mm, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+def test_names_in_capitals_are_written_as_others(kit: Any, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"CASE{suffix.upper()}"
+    write_array(path, NOISE, kit.volume(NOISE))
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    small = path.rename(tmp_path / f"case{suffix}")
+    np.testing.assert_array_equal(read_volume(small).array, NOISE)
 
 
 def test_columns_of_the_direction_belong_to_the_array_axes(tmp_path: Path) -> None:
@@ -63,6 +72,19 @@ def test_one_slice_and_one_time_point_are_read_as_a_volume(tmp_path: Path) -> No
     series = sitk.JoinSeries([sitk.GetImageFromArray(NOISE)])
     sitk.WriteImage(series, str(tmp_path / "one.nrrd"))
     np.testing.assert_array_equal(read_volume(tmp_path / "one.nrrd").array, NOISE)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def forbidden(path: Path, *arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write_image(tmp_path / f"a{suffix}")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(InvalidInputError, match=r"cannot be opened \(Permission denied\)\. Check its permissions"):
+        read_volume(path)
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -111,6 +133,19 @@ def test_a_damaged_byte_in_a_compressed_nifti_is_noticed(tmp_path: Path) -> None
         read_volume(path)
 
 
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd"])
+def test_a_damaged_byte_in_a_compressed_metaimage_is_noticed(tmp_path: Path, name: str) -> None:
+    """The reader prints "Uncompress failed" and goes on with what it has."""
+    path = write_image(tmp_path / name, useCompression=True)
+    data = path if name == "a.mha" else tmp_path / "a.zraw"
+    np.testing.assert_array_equal(read_volume(path).array, NOISE)
+    raw = bytearray(data.read_bytes())
+    raw[-len(raw) // 3] ^= 0xFF
+    data.write_bytes(raw)
+    with pytest.raises(InvalidInputError, match=f"{data.name} is truncated"):
+        read_volume(path)
+
+
 def test_a_nifti_compressed_in_several_members_is_read(tmp_path: Path) -> None:
     raw = write_image(tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(raw[:3000]) + gzip.compress(raw[3000:]))
@@ -144,6 +179,17 @@ def test_a_big_endian_nifti_2_file_is_checked_at_the_right_places(tmp_path: Path
     (tmp_path / "a.nii").write_bytes(bytes(header) + bytes(239))
     with pytest.raises(InvalidInputError, match="truncated: 783 bytes of 784"):
         read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_voxels_of_a_nifti_that_are_no_numbers_are_counted(tmp_path: Path, suffix: str, kind: type) -> None:
+    """The reader would make 0 of them: water in CT. More than 1 MB, so that they lie in several blocks."""
+    array = np.zeros((70, 64, 64), kind)
+    np.testing.assert_array_equal(read_volume(write_image(tmp_path / f"good{suffix}", array)).array, array)
+    array[0, 0, 0], array[40, 5, 6], array[-1, -1, -1] = np.nan, -np.inf, np.inf
+    with pytest.raises(InvalidInputError, match=r"bad\.nii.*: 3 voxels are NaN or infinite"):
+        read_volume(write_image(tmp_path / f"bad{suffix}", array))
 
 
 def test_zero_spacing_in_other_formats_is_refused(tmp_path: Path) -> None:
@@ -225,6 +271,57 @@ def test_a_missing_dicom_slice_is_noticed(tmp_path: Path, write_dicom: Callable[
         read_volume(tmp_path / "ct")
 
 
+def edit_slices(folder: Path, edit: Callable[[Any, int], None]) -> None:
+    """Change every file of a series; the function gets the data set and its number from 0."""
+    for number, path in enumerate(sorted(folder.iterdir())):
+        item = pydicom.dcmread(path)
+        edit(item, number)
+        item.save_as(path)
+
+
+def test_a_series_with_a_tilted_gantry_is_refused(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    """Slices 2 mm apart, each 1 mm further back: sheared by atan(1/2) = 26.6 degrees; the reader would drop that."""
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", lambda item, z: setattr(item, "ImagePositionPatient", [0, z, 2 * z]))
+    with pytest.raises(InvalidInputError, match=r"sheared by 26\.6 degrees, as with a tilted gantry.* Slicer"):
+        read_volume(tmp_path / "ct")
+
+
+def test_an_oblique_series_is_read_on_its_own_axes(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    """Turned about the left-right axis such that rows run to (0, 0.6, 0.8) and slices to (0, -0.8, 0.6)."""
+
+    def turn(item: Any, z: int) -> None:
+        item.ImageOrientationPatient = [1, 0, 0, 0, 0.6, 0.8]
+        item.ImagePositionPatient = [0, -1.6 * z, 1.2 * z]
+
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", turn)
+    volume = read_volume(tmp_path / "ct")
+    assert volume.spacing_mm == pytest.approx((2.0, 0.5, 0.75))
+    np.testing.assert_allclose(volume.direction, [[0, 0, 1], [-0.8, 0.6, 0], [0.6, 0.8, 0]], atol=1e-6)
+
+
+def test_a_localizer_within_a_series_is_named(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
+    def turn_one(item: Any, z: int) -> None:
+        if z == 2:
+            item.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+    write_dicom(tmp_path / "ct")
+    edit_slices(tmp_path / "ct", turn_one)
+    with pytest.raises(InvalidInputError, match=r"not parallel: 1 of 4 .*-002\.dcm.* Take localizers out"):
+        read_volume(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("places", [(0, 2, 4, 2), (0, 0, 2, 2), (4, 4, 4, 4)])
+def test_several_images_at_one_place_are_refused(
+    tmp_path: Path, write_dicom: Callable[..., str], places: tuple[int, ...]
+) -> None:
+    write_dicom(tmp_path / "cine")
+    edit_slices(tmp_path / "cine", lambda item, z: setattr(item, "ImagePositionPatient", [0, 0, places[z]]))
+    with pytest.raises(InvalidInputError, match=r"several images at the same place.* one image per place"):
+        read_volume(tmp_path / "cine")
+
+
 def test_files_that_are_not_dicom_do_not_disturb(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
     write_dicom(tmp_path / "ct")
     (tmp_path / "ct" / "readme.txt").write_text("hello")
@@ -261,6 +358,24 @@ def test_formats_of_two_files_are_not_written(kit: Any, tmp_path: Path, name: st
     with pytest.raises(InvalidInputError, match=r"Cannot write .*choose a name ending in \.nii"):
         write_array(tmp_path / name, NOISE, kit.volume(NOISE))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+def test_a_file_that_the_disk_has_no_room_for_leaves_the_old_one(kit: Any, tmp_path: Path, suffix: str) -> None:
+    """A limit on the size of files ends the writing as a full disk does; noise cannot be compressed below it."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    noise = np.random.default_rng(0).integers(0, 256, size=(40, 50, 50)).astype(np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        with pytest.raises(UDFAError, match=r"could not be written whole into .* Check the free space"):
+            write_array(path, noise, kit.volume(noise))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_structure_set_beside_the_slices_is_left_alone(tmp_path: Path, write_dicom: Callable[..., str]) -> None:
