@@ -153,9 +153,18 @@ def test_resampling_to_the_same_size_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "tile_size", "expected"),
-    [((50, 60), 256, 64), ((64, 64), 256, 64), ((65, 20), 256, 96), ((300, 9), 256, 256)],
+    [
+        ((161, 20), 256, 192),
+        ((20, 192), 256, 192),
+        ((300, 9), 256, 256),
+        ((160, 9), 256, 160),
+        ((50, 60), 256, 160),
+        ((50, 60), 64, 64),
+    ],
 )
-def test_tiles_are_just_large_enough_and_multiples_of_32(shape: tuple[int, int], tile_size: int, expected: int) -> None:
+def test_tiles_are_just_large_enough_multiples_of_32_and_not_smaller_than_the_networks_know(
+    shape: tuple[int, int], tile_size: int, expected: int
+) -> None:
     assert tile_side(shape, tile_size) == expected
 
 
