@@ -94,7 +94,7 @@ def disc_volume(kit: Any, spacing_mm: tuple[float, float, float]) -> Any:
 @pytest.mark.parametrize("spacing_mm", [(3.0, 0.75, 0.75), (3.0, 0.6, 1.5), (3.0, 4.0, 4.0)])
 def test_resampling_in_plane_keeps_places(kit: Any, spacing_mm: tuple[float, float, float]) -> None:
     volume = disc_volume(kit, spacing_mm)
-    segmenter = kit.threshold_segmenter(thresholds=(50.5, 1e6), in_plane_spacing_mm=2.0)
+    segmenter = kit.threshold_segmenter(thresholds=(50.5, 1e6), in_plane_spacing_mm=2.0, tile_size=32)
     found = segmenter.segment(volume).labelmap == 1
     truth = volume.array == 200
     assert segmenter.network.shapes[0][2:] == (32, 32)

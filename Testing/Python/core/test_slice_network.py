@@ -85,7 +85,7 @@ def test_preparing_a_slice_spares_the_first_click_the_encoder() -> None:
 
 def test_the_prompt_shows_clicks_and_labels_on_the_networks_grid() -> None:
     """Pixels of 1 mm, a network at 2 mm: row 21, column 11 of the volume is row 10.25, column 5.25 there."""
-    segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=2.0)
+    segmenter = FakeSegmenter(stubborn, in_plane_spacing_mm=2.0, tile_size=32)
     network = network_of(segmenter, np.zeros((1, 40, 40), np.int16), (1.0, 1.0, 1.0))
     labels = np.zeros((40, 40), np.uint8)
     labels[:20] = 2

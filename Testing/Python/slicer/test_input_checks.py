@@ -254,9 +254,9 @@ def test_slices_larger_than_the_tile_cost_several_tiles():
 
 
 def test_small_slices_cost_less_in_proportion_to_their_pixels():
-    volume = Volume(np.zeros((10, 128, 128), np.int16), (3.0, 2.0, 2.0), CANONICAL)
+    volume = Volume(np.zeros((10, 192, 192), np.int16), (3.0, 2.0, 2.0), CANONICAL)
     estimate = estimateRun(volume, ctConfig(crop_to_body=False), secondsPerSlice=0.5)
-    assert (estimate.tileSide, estimate.seconds) == (128, pytest.approx(10 * 0.25 * 0.5))
+    assert (estimate.tileSide, estimate.seconds) == (192, pytest.approx(10 * 0.75**2 * 0.5))
 
 
 def test_the_air_around_the_patient_costs_nothing():
