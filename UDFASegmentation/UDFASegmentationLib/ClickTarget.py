@@ -14,6 +14,7 @@ from UDFASegmentationLib.ClickGrid import ClickGrid, clickGrid
 from UDFASegmentationLib.ClickLabels import LabelMatch, terminologyOf
 from UDFASegmentationLib.ClickModels import chooseModel
 from UDFASegmentationLib.SegmentationWriter import LABELMAP
+from UDFASegmentationLib.UncertaintyReview import SLICE_AXIS
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix
 
 
@@ -68,6 +69,9 @@ def findTarget(editorNode: Any, entries: Sequence[ModelEntry], segmentID: Option
         raise InvalidInputError(_("Choose a segmentation."))
     if volumeNode is None or volumeNode.GetImageData() is None:
         raise InvalidInputError(_("Choose the source volume of the segmentation."))
+    if volumeNode.GetAttribute(SLICE_AXIS) is not None:
+        # The editor's selector goes on to it when the image is deleted.
+        raise InvalidInputError(_("The source volume is an uncertainty map. Choose the image."))
     segmentation = segmentationNode.GetSegmentation()
     if segmentID is None:
         segmentID = editorNode.GetSelectedSegmentID() or ""

@@ -17,8 +17,8 @@ BODY_HU = -100.0
 with a clipped window put the air."""
 
 SMALLEST_TILE = 160
-"""Smaller slices are padded to this side, in network pixels: the bundled networks have seen none in training. On a heart
-cropped to 96 x 96 pixels, unpadded, hardly anything was found."""
+"""Smaller slices are padded to this side, in network pixels: the bundled networks have seen none in training. On a
+heart cropped to 96 x 96 pixels, unpadded, hardly anything was found."""
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,18 @@ def test_segmentations_on_another_grid_are_refused_with_a_reason(make):
     assert "are not those of the volume" in bench.effect.unavailable()
 
 
+def test_an_uncertainty_map_as_source_volume_is_refused(make):
+    """It lies on the volume's own grid, and the editor's selector goes on to it when the volume is deleted."""
+    from UDFASegmentationLib.UncertaintyReview import writeUncertainty
+
+    bench = make(half_liver())
+    node = writeUncertainty(bench.volume, np.zeros(SHAPE, np.uint8), "axial")
+    bench.editor.node.SetAndObserveSourceVolumeNode(node)
+    assert "is an uncertainty map" in bench.effect.unavailable()
+    bench.editor.node.SetAndObserveSourceVolumeNode(bench.volume)
+    assert bench.effect.unavailable() == ""
+
+
 def test_editing_another_segmentation_ends_the_clicks_on_the_former_one(make):
     bench = make(half_liver())
     bench.click((2, 15, 12))
