@@ -61,10 +61,13 @@ def read_image(path: Path) -> sitk.Image:
         raise InvalidInputError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
     if path.name.lower().endswith((".nii", ".nii.gz")):
         check_nifti(path)
+    reader = ""
     if path.name.lower().endswith((".mha", ".mhd")):
         check_metaimage(path)
+        # ITK does not look for it itself where the suffix is in capitals.
+        reader = "MetaImageIO"
     try:
-        return sitk.ReadImage(str(path))
+        return sitk.ReadImage(str(path), imageIO=reader)
     except RuntimeError as error:
         raise InvalidInputError(f"{path} cannot be read: {_explain(str(error))}") from error
 
