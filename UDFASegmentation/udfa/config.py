@@ -107,6 +107,8 @@ class PreprocessingConfig:
     """Divided by after the subtraction (CT)."""
     in_plane_spacing_mm: Optional[float] = 2.0
     """Pixel size at which the network works, in mm; None keeps the native pixel grid."""
+    finest_spacing_mm: Optional[float] = None
+    """Where the native grid is kept: finer pixels than this are resampled to it. Many MR scanners interpolate."""
     slice_axis: Literal["axial", "acquisition"] = "axial"
     """axial: slices along the array axis nearest to superior; acquisition: along the axis of largest spacing."""
     in_slices: Literal[1, 3] = 3
@@ -119,16 +121,16 @@ class PreprocessingConfig:
     """CT only: leave out the air around the patient (the result there is background)."""
 
     def __post_init__(self) -> None:
-        numbers = (*self.window_hu, *self.percentiles, self.mean, self.std, self.in_plane_spacing_mm or 0.0)
+        spacings = {name: getattr(self, name) for name in ("in_plane_spacing_mm", "finest_spacing_mm")}
+        given = [spacing for spacing in spacings.values() if spacing is not None]
+        numbers = (*self.window_hu, *self.percentiles, self.mean, self.std, *given)
         _require(all(map(math.isfinite, numbers)), "Preprocessing values must be finite: NaN or infinity found.")
         _require(self.window_hu[0] < self.window_hu[1], f"window_hu {self.window_hu} must be (lower, upper).")
         low, high = self.percentiles
         _require(0 <= low < high <= 100, f"percentiles {self.percentiles} must satisfy 0 <= lower < upper <= 100.")
         _require(self.std > 0, f"std is {self.std}, but must be positive.")
-        _require(
-            self.in_plane_spacing_mm is None or self.in_plane_spacing_mm > 0,
-            f"in_plane_spacing_mm is {self.in_plane_spacing_mm}, but must be positive or null.",
-        )
+        for name, spacing in spacings.items():
+            _require(spacing is None or spacing > 0, f"{name} is {spacing}, but must be positive or null.")
         _require(
             self.tile_size > 0 and self.tile_size % SIZE_MULTIPLE == 0,
             f"tile_size is {self.tile_size}, but must be a multiple of {SIZE_MULTIPLE}.",

@@ -45,9 +45,10 @@ def plane_grid(
     if config.modality == "CT" and config.crop_to_body:
         crop = _body_box(array)
     size = (crop[1] - crop[0], crop[3] - crop[2])
-    if config.in_plane_spacing_mm is None:
-        return PlaneGrid((height, width), crop, size)
-    scaled = [max(1, round(n * s / config.in_plane_spacing_mm)) for n, s in zip(size, spacing_mm[1:])]
+    finest = config.finest_spacing_mm or 0.0
+    # Pixels that are as fine as that but for rounding in the header stay as they are.
+    wanted = [config.in_plane_spacing_mm or (s if s > 0.999 * finest else finest) for s in spacing_mm[1:]]
+    scaled = [max(1, round(n * s / w)) for n, s, w in zip(size, spacing_mm[1:], wanted)]
     return PlaneGrid((height, width), crop, (scaled[0], scaled[1]))
 
 

@@ -125,6 +125,7 @@ def test_an_impossible_network_is_refused(fields: dict[str, Any], message: str) 
         ({"std": 0.0}, "std is 0.0"),
         ({"mean": float("nan")}, "finite"),
         ({"in_plane_spacing_mm": 0.0}, "in_plane_spacing_mm is 0.0"),
+        ({"finest_spacing_mm": -1.0}, "finest_spacing_mm is -1.0"),
         ({"tile_size": 100}, "multiple of 32"),
         ({"tile_size": 0}, "multiple of 32"),
         ({"tile_overlap": 0.95}, "tile_overlap is 0.95"),

@@ -65,6 +65,22 @@ def test_every_integer_and_float_type_is_understood(dtype: str) -> None:
     torch.testing.assert_close(out, torch.tensor([-1.0, 0.0]))
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "finest_mm", "expected"),
+    [
+        ((8.0, 0.5, 0.75), None, (100, 120)),
+        ((8.0, 0.5, 0.75), 1.0, (50, 90)),
+        ((8.0, 1.0, 1.25), 1.0, (100, 120)),
+        ((8.0, 0.9995, 2.0), 1.0, (100, 120)),
+    ],
+)
+def test_the_native_grid_is_kept_unless_its_pixels_are_finer_than_the_finest(
+    spacing_mm: tuple[float, float, float], finest_mm: float | None, expected: tuple[int, int]
+) -> None:
+    config = PreprocessingConfig(modality="MR", in_plane_spacing_mm=None, finest_spacing_mm=finest_mm)
+    assert plane_grid(np.zeros((3, 100, 120)), spacing_mm, config).network_shape == expected
+
+
 def test_the_crop_holds_the_body_and_a_margin_of_4_pixels() -> None:
     array = np.full((3, 100, 120), -1000, dtype=np.int16)
     array[:, 30:60, 40:90] = 20
