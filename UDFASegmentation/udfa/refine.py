@@ -25,7 +25,7 @@ from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
-from udfa.segment_command import check_distinct, check_folder, check_labels_file
+from udfa.segment_command import check_distinct, check_places
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
 from udfa.volume_io import read_volume, written_aside
@@ -183,12 +183,7 @@ def check_job(job: RefineJob) -> None:
     files = job.output_files()
     check_distinct([job.input, *files])
     check_distinct([job.segmentation, job.audit_file()])
-    for folder in sorted({path.parent for path in files}):
-        check_folder(folder)
-    for path in files:
-        if path.is_dir():
-            raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
-    check_labels_file(job.output)
+    check_places(job.output, files, {path.parent for path in files})
 
 
 def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:

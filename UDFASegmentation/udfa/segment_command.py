@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.report import Overview, draw_overview, require_matplotlib, save_figure
-from udfa.segmentation_file import LABELS_FORMAT, LabelledVolume, stage_segmentation
+from udfa.segmentation_file import LabelledVolume, check_labels_file, stage_segmentation
 from udfa.statistics import LabelStatistics, format_csv, label_statistics
 from udfa.volume_io import image_from_array, read_volume, write_image, written_aside
 
@@ -218,12 +217,7 @@ def check_outputs(job: SegmentJob) -> None:
     folders = {path.parent for path in files if path.parent != job.report}
     if job.report is not None:
         folders.add(job.report if job.report.exists() else job.report.parent)
-    for folder in sorted(folders):
-        check_folder(folder)
-    for path in files:
-        if path.is_dir():
-            raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
-    check_labels_file(job.output)
+    check_places(job.output, files, folders)
     if job.report is not None:
         require_matplotlib()
 
@@ -238,24 +232,24 @@ def check_distinct(paths: Iterable[Path]) -> None:
         seen.add(place)
 
 
-def check_labels_file(output: Path) -> None:
-    """Raise InvalidInputError if the JSON of a labelmap would overwrite one that is about something else."""
-    if split_name(output)[1] not in LABELMAP_SUFFIXES or not labels_file(output).is_file():
-        return
-    path = labels_file(output)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        ours, other = document["format"] == LABELS_FORMAT, path.with_name(str(document["labelmap"]))
-    except (ValueError, KeyError, TypeError):
-        ours, other = False, output
-    # A labelmap of the same stem and another ending shares the name of its JSON with this one.
-    names = (path.with_name(path.stem + suffix) for suffix in LABELMAP_SUFFIXES)
-    if not ours or (other.name != output.name and other in names and other.is_file()):
-        what = f"the labels of {other.name}" if ours else "something else"
-        raise InvalidInputError(
-            f"{path} describes {what} and would be overwritten by the labels of {output.name}. Choose another name for "
-            f"the output, or move that file away."
-        )
+def check_places(output: Path, files: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Check that a segmentation and the files that go with it can be written where they shall.
+
+    Args:
+        output: The segmentation.
+        files: All files, the segmentation too.
+        folders: The folders that they go into.
+
+    Raises:
+        InvalidInputError: A missing or read-only folder, a folder in the place of a file, or a foreign JSON in that of
+            a labelmap's.
+    """
+    for folder in sorted(folders):
+        check_folder(folder)
+    for path in files:
+        if path.is_dir():
+            raise InvalidInputError(f"{path} is a folder. Give a file name for the output.")
+    check_labels_file(output)
 
 
 def check_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label
-from udfa.output_names import SEGMENTATION_SUFFIX, labels_file, split_name
+from udfa.output_names import LABELMAP_SUFFIXES, SEGMENTATION_SUFFIX, labels_file, split_name
 from udfa.statistics import voxel_counts
 from udfa.volume_io import image_from_array, write_image, written_aside
 
@@ -152,3 +152,23 @@ def labels_document(name: str, content: LabelledVolume) -> dict[str, Any]:
         "labels": rows,
         "provenance": dict(content.provenance),
     }
+
+
+def check_labels_file(output: Path) -> None:
+    """Raise InvalidInputError if the JSON of a labelmap would overwrite one that is about something else."""
+    if split_name(output)[1] not in LABELMAP_SUFFIXES or not labels_file(output).is_file():
+        return
+    path = labels_file(output)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        ours, other = document["format"] == LABELS_FORMAT, path.with_name(str(document["labelmap"]))
+    except (ValueError, KeyError, TypeError):
+        ours, other = False, output
+    # A labelmap of the same stem and another ending shares the name of its JSON with this one.
+    names = (path.with_name(path.stem + suffix) for suffix in LABELMAP_SUFFIXES)
+    if not ours or (other.name != output.name and other in names and other.is_file()):
+        what = f"the labels of {other.name}" if ours else "something else"
+        raise InvalidInputError(
+            f"{path} describes {what} and would be overwritten by the labels of {output.name}. Choose another name for "
+            f"the output, or move that file away."
+        )
