@@ -84,7 +84,7 @@ class ClickDoubts:
         preferences, services = self._services.preferences(), self._services
         volumeNode, entry = target.grid.volumeNode, target.entry
         volume = readVolume(volumeNode, copy=True)
-        settings = SegmentationSettings(uncertainty=True, largestComponent=False)
+        settings = SegmentationSettings(uncertainty=True, removeIslands=False)
 
         def work(handle: RunHandle) -> Any:
             model = services.load(entry.path, preferences)

@@ -49,8 +49,8 @@ class SegmentationSettings:
 
     labels: Optional[tuple[str, ...]] = None
     """Names of the labels to segment; None segments all that the model has."""
-    largestComponent: bool = True
-    """Keep only the largest component of the labels for which the checkpoint says that it helps."""
+    removeIslands: bool = True
+    """Remove the small connected parts of the labels for which the checkpoint says that it helps."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps; used when the model is loaded."""
     segmentationNode: Optional[Any] = None

@@ -20,7 +20,7 @@ class UDFASegmentationParameterNode:
         replaceSegments: Whether segments of the same labels are replaced in an existing segmentation.
         device: auto, cpu, cuda, cuda:N or mps; empty for the one in the settings.
         uncertainty: Whether an uncertainty map is computed too.
-        largestComponent: Whether small islands are removed where the checkpoint says that it helps.
+        removeIslands: Whether small islands are removed where the checkpoint says that it helps.
         resultSegmentation: Segmentation of the last run, which table, 3D view and corrections refer to.
         resultVolume: Volume of the last run.
         uncertaintyVolume: Uncertainty map of the last run.
@@ -33,7 +33,7 @@ class UDFASegmentationParameterNode:
     replaceSegments: bool = True
     device: str
     uncertainty: bool
-    largestComponent: bool = True
+    removeIslands: bool = True
     resultSegmentation: vtkMRMLSegmentationNode
     resultVolume: vtkMRMLScalarVolumeNode
     uncertaintyVolume: vtkMRMLScalarVolumeNode

@@ -173,7 +173,7 @@ def _plainSettings(outcome: RunOutcome) -> dict[str, Any]:
     settings = outcome.request.settings
     return {
         "labels": list(settings.labels or outcome.request.info.config.labels),
-        "largest_component": settings.largestComponent,
+        "remove_islands": settings.removeIslands,
         "device": settings.device,
         "precision": outcome.request.precision,
         "replace_existing": settings.replaceExisting,

@@ -73,7 +73,7 @@ def runEngine(
         from udfa.inference import SegmentOptions
 
     options = SegmentOptions(
-        labels=settings.labels, uncertainty=settings.uncertainty, largest_component=settings.largestComponent
+        labels=settings.labels, uncertainty=settings.uncertainty, remove_islands=settings.removeIslands
     )
     result = model.engine.segment(volume, options, progress, cancelled)
     if cancelled is not None and cancelled():

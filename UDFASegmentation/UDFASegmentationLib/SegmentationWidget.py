@@ -185,7 +185,7 @@ class SegmentationWidget(VTKObservationMixin):
         kept = self.models.keptLabels()
         settings = SegmentationSettings(
             labels=tuple(kept) if self.models.omittedLabels() else None,
-            largestComponent=node.largestComponent,
+            removeIslands=node.removeIslands,
             device=self.devices.current,
             segmentationNode=node.outputSegmentation,
             replaceExisting=node.replaceSegments,

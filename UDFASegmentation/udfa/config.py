@@ -144,6 +144,15 @@ class PostprocessingConfig:
 
     largest_component_labels: tuple[str, ...] = ()
     """Names of the labels of which only the largest connected component (26-neighbourhood) is kept by default."""
+    small_part_labels: tuple[str, ...] = ()
+    """Names of the labels whose connected parts are removed by default if they are small beside the largest one."""
+    small_part_share: float = 0.1
+    """Parts with fewer voxels than this share of the largest part are small."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.small_part_share <= 1, f"small_part_share is {self.small_part_share}, but must be within 0 and 1."
+        )
 
 
 @dataclass(frozen=True)
@@ -167,8 +176,9 @@ class ModelConfig:
             len(self.labels) + 1 == self.network.num_classes,
             f"{len(self.labels)} labels need num_classes {len(self.labels) + 1}, got {self.network.num_classes}.",
         )
-        unknown = set(self.postprocessing.largest_component_labels) - set(self.labels)
-        _require(not unknown, f"largest_component_labels names labels that the model lacks: {sorted(unknown)}.")
+        for name in ("largest_component_labels", "small_part_labels"):
+            unknown = set(getattr(self.postprocessing, name)) - set(self.labels)
+            _require(not unknown, f"{name} names labels that the model lacks: {sorted(unknown)}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

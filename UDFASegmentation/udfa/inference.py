@@ -24,7 +24,7 @@ from udfa.devices import ExecutionPlan, free_cached_memory, is_out_of_memory, ma
 from udfa.errors import CancelledError, InvalidInputError, UDFAError
 from udfa.geometry import Volume, canonical_orientation, reorient
 from udfa.networks.udfa import UDFA, EncoderFeatures
-from udfa.postprocessing import keep_largest_component
+from udfa.postprocessing import keep_largest_component, remove_small_parts
 from udfa.preprocessing import (
     IntensityRule,
     PlaneGrid,
@@ -65,8 +65,8 @@ class SegmentOptions:
     """Names of the labels to keep; None keeps all."""
     uncertainty: bool = False
     """Also return the per-voxel uncertainty."""
-    largest_component: bool = True
-    """Keep only the largest component of the labels for which the checkpoint says that it helps."""
+    remove_islands: bool = True
+    """Remove the small connected parts of the labels for which the checkpoint says that it helps."""
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Segmenter:
             labelmap[start : start + len(labels), row:row_end, column:column_end] = labels
             if uncertainty is not None and entropy is not None:
                 uncertainty[start : start + len(labels), row:row_end, column:column_end] = entropy
-        if options.largest_component:
+        if options.remove_islands:
             self._clean(labelmap, cancelled)
         return SegmentationResult(
             labelmap=np.ascontiguousarray(orientation.invert(labelmap)),
@@ -298,10 +298,14 @@ class Segmenter:
         return torch.autocast(kind, dtype=self.plan.dtype if enabled else None, enabled=enabled)
 
     def _clean(self, labelmap: NDArray[np.uint8], cancelled: CancelCheck | None) -> None:
-        for name in self.config.postprocessing.largest_component_labels:
+        rules = self.config.postprocessing
+        for value, name in enumerate(self.config.labels, start=1):
             if cancelled is not None and cancelled():
                 raise CancelledError("Segmentation was cancelled; nothing was changed.")
-            keep_largest_component(labelmap, self.config.labels.index(name) + 1)
+            if name in rules.largest_component_labels:
+                keep_largest_component(labelmap, value)
+            elif name in rules.small_part_labels:
+                remove_small_parts(labelmap, value, rules.small_part_share)
 
 
 def scaled_entropy(probabilities: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -17,17 +19,36 @@ def keep_largest_component(labelmap: NDArray[np.uint8], value: int) -> int:
     Returns:
         Number of voxels set to background.
     """
+    return _keep_parts(labelmap, value, lambda sizes: 1)
+
+
+def remove_small_parts(labelmap: NDArray[np.uint8], value: int, share: float) -> int:
+    """Remove the connected parts (26-neighbourhood) of one label that are small beside its largest one, in place.
+
+    Args:
+        labelmap: (D, H, W).
+        value: Label to clean.
+        share: Parts with fewer voxels than this share of the largest part are removed.
+
+    Returns:
+        Number of voxels set to background.
+    """
+    return _keep_parts(labelmap, value, lambda sizes: int(np.count_nonzero(sizes >= share * sizes[0])))
+
+
+def _keep_parts(labelmap: NDArray[np.uint8], value: int, count: Callable[[NDArray[np.int64]], int]) -> int:
+    """Keep the first `count(sizes)` parts of a label; sizes are in voxels, the largest first. -> voxels removed"""
     box = bounding_box(labelmap, value)
     if box is None:
         return 0
     region = labelmap[box]
     mask = region == value
-    components = sitk.GetArrayFromImage(
+    parts = sitk.GetArrayFromImage(
         sitk.RelabelComponent(
             sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True), sortByObjectSize=True
         )
     )
-    small = components > 1
+    small = parts > count(np.bincount(parts.ravel())[1:])
     region[small] = 0
     return int(np.count_nonzero(small))
 

@@ -48,7 +48,7 @@ class SegmentJob:
     precision: str = "auto"
     batch_size: Optional[int] = None
     cleanup: bool = True
-    """Keep only the largest component where the checkpoint says so."""
+    """Remove small islands where the checkpoint says that it helps."""
     backbone_weights: Optional[Path] = None
     """Local file with the DINOv2 weights."""
 
@@ -147,6 +147,7 @@ def chosen_labels(info: CheckpointInfo, names: Optional[tuple[str, ...]]) -> dic
 
 def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult) -> dict[str, Any]:
     """Return what is recorded with the result: how it was made, in JSON types. Folders are left out."""
+    rules = info.config.postprocessing
     return {
         **origin(job.input, info),
         "device": result.plan.device,
@@ -155,7 +156,8 @@ def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult
         "seconds": round(result.seconds, 2),
         "settings": {
             "labels": list(job.labels or info.config.labels),
-            "largest_component": list(info.config.postprocessing.largest_component_labels) if job.cleanup else [],
+            "largest_component": list(rules.largest_component_labels) if job.cleanup else [],
+            "small_parts_removed": list(rules.small_part_labels) if job.cleanup else [],
         },
         "warnings": list(result.warnings),
     }

@@ -113,8 +113,8 @@ def model_of(source: CheckpointInfo, data: Path, own: dict[str, Any]) -> dict[st
     base = to_dict(source.config)
     base["labels"] = list(labels)
     base["network"]["num_classes"] = len(labels) + 1
-    kept = [name for name in source.config.postprocessing.largest_component_labels if name in labels]
-    base["postprocessing"]["largest_component_labels"] = kept
+    for rule in ("largest_component_labels", "small_part_labels"):
+        base["postprocessing"][rule] = [name for name in base["postprocessing"][rule] if name in labels]
     if labels != source.config.labels:
         base["task"] = f"{data.name} ({source.config.preprocessing.modality})"
     return _merged(base, own)

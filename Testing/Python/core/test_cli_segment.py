@@ -44,7 +44,7 @@ def test_the_result_records_how_it_was_made(case: Case, tmp_path: Path) -> None:
     assert made["checkpoint"]["name"] == "tiny"
     assert len(made["checkpoint"]["content_sha256"]) == 64
     assert (made["device"], made["precision"], made["batch_size"]) == ("cpu", "float32", 2)
-    assert made["settings"] == {"labels": ["liver", "spleen"], "largest_component": []}
+    assert made["settings"] == {"labels": ["liver", "spleen"], "largest_component": [], "small_parts_removed": []}
     assert made["seconds"] > 0
 
 

@@ -146,11 +146,18 @@ def test_label_names_must_not_repeat() -> None:
         ModelConfig(task="", labels=("a", "a"), network=NetworkConfig(num_classes=3))
 
 
-def test_clean_up_of_a_label_that_the_model_lacks_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"lacks: .'tail'"):
+@pytest.mark.parametrize("rule", ["largest_component_labels", "small_part_labels"])
+def test_clean_up_of_a_label_that_the_model_lacks_is_refused(rule: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"{rule} .* lacks: .'tail'"):
         ModelConfig(
             task="",
             labels=("a", "b"),
             network=NetworkConfig(num_classes=3),
-            postprocessing=PostprocessingConfig(("a", "tail")),
+            postprocessing=from_dict(PostprocessingConfig, {rule: ["a", "tail"]}),
         )
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_the_share_below_which_a_part_is_small_is_a_share(share: float) -> None:
+    with pytest.raises(InvalidInputError, match="small_part_share"):
+        PostprocessingConfig(small_part_share=share)

@@ -242,10 +242,20 @@ def test_small_islands_are_removed_of_the_labels_that_the_checkpoint_names(kit: 
     cleaned = segmenter.segment(kit.volume(array)).labelmap
     expected = intensity_rule(array)
     np.testing.assert_array_equal(
-        segmenter.segment(kit.volume(array), SegmentOptions(largest_component=False)).labelmap, expected
+        segmenter.segment(kit.volume(array), SegmentOptions(remove_islands=False)).labelmap, expected
     )
     expected[1, 9, 9] = 0
     np.testing.assert_array_equal(cleaned, expected)
+
+
+@pytest.mark.parametrize(("share", "remaining"), [(0.3, 4), (0.2, 5), (0.0, 5)])
+def test_small_parts_are_removed_by_the_share_that_the_checkpoint_gives(kit: Any, share: float, remaining: int) -> None:
+    array = np.zeros((1, 12, 12), dtype=np.int16)
+    array[0, 1:3, 1:3], array[0, 9, 9] = 100, 100
+    rules = PostprocessingConfig(small_part_labels=("liver",), small_part_share=share)
+    config = replace(kit.config(), postprocessing=rules)
+    segmenter = Segmenter(kit.ThresholdNetwork(config.preprocessing, (50.5, 150.5)), config, kit.plan())
+    assert np.count_nonzero(segmenter.segment(kit.volume(array)).labelmap == 1) == remaining
 
 
 def test_what_looks_wrong_with_the_input_is_a_warning_of_the_result(kit: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from udfa.postprocessing import bounding_box, keep_largest_component
+from udfa.postprocessing import bounding_box, keep_largest_component, remove_small_parts
 
 TWO_ISLANDS = np.array(
     [
@@ -59,6 +59,27 @@ def test_a_view_with_negative_strides_is_cleaned_in_place() -> None:
     keep_largest_component(labelmap[::-1, :, ::-1].transpose(1, 2, 0), 1)
     assert labelmap[0, 1, 4] == 0
     assert np.count_nonzero(labelmap == 1) == 4
+
+
+def test_parts_smaller_than_a_share_of_the_largest_go() -> None:
+    row = np.array([[[1, 1, 1, 1, 0, 1, 1, 0, 1, 0, 2]]], dtype=np.uint8)
+    labelmap = row.copy()
+    assert remove_small_parts(labelmap, 1, 0.5) == 1
+    np.testing.assert_array_equal(labelmap, [[[1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 2]]])
+    assert remove_small_parts(labelmap, 1, 0.51) == 2
+    np.testing.assert_array_equal(labelmap, [[[1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 2]]])
+
+
+def test_parts_of_equal_size_all_stay() -> None:
+    labelmap = np.array([[[1, 0, 1, 0, 1]]], dtype=np.uint8)
+    assert remove_small_parts(labelmap, 1, 1.0) == 0
+    assert keep_largest_component(labelmap, 1) == 2
+
+
+def test_no_part_of_an_absent_label_is_small() -> None:
+    labelmap = TWO_ISLANDS.copy()
+    assert remove_small_parts(labelmap, 7, 0.5) == 0
+    np.testing.assert_array_equal(labelmap, TWO_ISLANDS)
 
 
 def test_the_bounding_box_is_tight() -> None:

@@ -23,7 +23,7 @@ def versions(name):
 
 CONTEXT = ProvenanceContext(
     slicerVersion="5.12.3",
-    settings={"labels": ("liver", "spleen"), "largestComponent": True},
+    settings={"labels": ("liver", "spleen"), "removeIslands": True},
     clock=lambda: datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc),
     version=versions,
 )
@@ -52,7 +52,7 @@ def test_the_document_tells_model_run_versions_and_segments(node):
     assert document["versions"]["torch"] == "2.6.0"
     assert document["versions"]["timm"] is None
     assert document["versions"]["slicer"] == "5.12.3"
-    assert document["settings"] == {"labels": ["liver", "spleen"], "largestComponent": True}
+    assert document["settings"] == {"labels": ["liver", "spleen"], "removeIslands": True}
     assert document["input"] == "2: CT"
     (segment,) = document["segments"]
     assert (segment["name"], segment["model"], segment["model_content_sha256"]) == ("Liver", "fake", "0123abcd")

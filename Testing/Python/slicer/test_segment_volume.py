@@ -75,7 +75,7 @@ def ct_volume() -> Any:
 def test_the_engine_gets_the_volume_as_read_and_the_options_of_the_user():
     labelmap = random_labelmap(np.random.default_rng(0), SHAPE, 3)
     volume, model = add_volume(matrix=ijk_to_ras((1.0, 2.0, 3.0))), fake_model(labelmap)
-    settings = SegmentationSettings(labels=("liver", "spleen"), largestComponent=False)
+    settings = SegmentationSettings(labels=("liver", "spleen"), removeIslands=False)
     SegmentationLogic().segmentVolume(volume, model, settings)
     assert isinstance(model.engine, FakeEngine)
     assert model.engine.volume is not None
@@ -83,7 +83,7 @@ def test_the_engine_gets_the_volume_as_read_and_the_options_of_the_user():
     np.testing.assert_array_equal(model.engine.volume.array, slicer.util.arrayFromVolume(volume))
     assert model.engine.volume.spacing_mm == (3.0, 2.0, 1.0)
     assert model.engine.options.labels == ("liver", "spleen")
-    assert not model.engine.options.largest_component
+    assert not model.engine.options.remove_islands
 
 
 def test_progress_arrives_slice_by_slice():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fakes.clicks import wake_prompt_encoder
 from udfa.checkpoint import Description, load_checkpoint, read_info, save_checkpoint
-from udfa.config import ModelConfig, to_dict
+from udfa.config import ModelConfig, PostprocessingConfig, to_dict
 from udfa.errors import CheckpointError, InvalidInputError
 from udfa.networks.backbone import FrozenBackbone
 from udfa.networks.udfa import UDFA
@@ -195,7 +195,10 @@ def test_a_checkpoint_to_start_from_describes_the_model(settings: Settings, tmp_
     model = dataclasses.replace(
         with_labels(settings().model, OTHER),
         postprocessing=dataclasses.replace(
-            settings().model.postprocessing, largest_component_labels=("aorta", "liver")
+            settings().model.postprocessing,
+            largest_component_labels=("liver",),
+            small_part_labels=("aorta", "gallbladder"),
+            small_part_share=0.25,
         ),
     )
     first = checkpoint(tmp_path / "first.safetensors", model)
@@ -205,7 +208,7 @@ def test_a_checkpoint_to_start_from_describes_the_model(settings: Settings, tmp_
     assert config.model.labels == ("liver", "spleen", "gallbladder")
     assert config.model.network == dataclasses.replace(model.network, num_classes=4)
     assert config.model.preprocessing == dataclasses.replace(model.preprocessing, in_plane_spacing_mm=8.0)
-    assert config.model.postprocessing.largest_component_labels == ("liver",)
+    assert config.model.postprocessing == PostprocessingConfig(("liver",), ("gallbladder",), 0.25)
     assert config.model.task == "prepared (CT)"
 
 

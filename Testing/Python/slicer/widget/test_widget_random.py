@@ -74,7 +74,7 @@ class User(RuleBasedStateMachine):
         if self.user.ui.outputCollapsibleButton.enabled:
             self.user.ui.outputSelector.setCurrentNode(pick(nodes_of(NODE_CLASSES[1]), number))
 
-    @rule(name=st.sampled_from(["replaceCheckBox", "uncertaintyCheckBox", "largestComponentCheckBox"]))
+    @rule(name=st.sampled_from(["replaceCheckBox", "uncertaintyCheckBox", "removeIslandsCheckBox"]))
     def tick_an_option(self, name):
         box = getattr(self.user.ui, name)
         if box.enabled:

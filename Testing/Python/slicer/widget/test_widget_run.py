@@ -47,7 +47,7 @@ def test_a_run_makes_a_segmentation_with_the_wanted_segments(scene, volume, open
 def test_the_engine_gets_what_was_chosen(volume, opened, fake, models):
     opened.ui.labelList.item(1).setCheckState(_unchecked())
     opened.ui.uncertaintyCheckBox.checked = True
-    opened.ui.largestComponentCheckBox.checked = False
+    opened.ui.removeIslandsCheckBox.checked = False
     opened.panel._services.settings.write(precision="float32")
     opened.settle()
     opened.click("segmentButton")
@@ -55,7 +55,7 @@ def test_the_engine_gets_what_was_chosen(volume, opened, fake, models):
     (options,) = fake.options
     assert options.labels == ("liver",)
     assert options.uncertainty
-    assert not options.largest_component
+    assert not options.remove_islands
     assert fake.loaded == [(models / "tiny.safetensors", "auto", "float32")]
     assert np.array_equal(fake.volumes[0].array, slicer.util.arrayFromVolume(volume))
 

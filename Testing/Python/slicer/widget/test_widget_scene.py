@@ -18,7 +18,7 @@ def test_the_parameters_are_saved_and_restored_with_the_scene(scene, volume, ope
     opened.ui.outputSelector.setCurrentNode(chosen)
     opened.ui.replaceCheckBox.checked = False
     opened.ui.uncertaintyCheckBox.checked = True
-    opened.ui.largestComponentCheckBox.checked = False
+    opened.ui.removeIslandsCheckBox.checked = False
     opened.panel.parameterNode.omittedLabels = ["spleen"]
     opened.panel.parameterNode.device = "cpu"
     opened.settle()
@@ -37,7 +37,7 @@ def test_the_parameters_are_saved_and_restored_with_the_scene(scene, volume, ope
     assert opened.ui.outputSelector.currentNode() is node.outputSegmentation
     assert not opened.ui.replaceCheckBox.checked
     assert opened.ui.uncertaintyCheckBox.checked
-    assert not opened.ui.largestComponentCheckBox.checked
+    assert not opened.ui.removeIslandsCheckBox.checked
     assert opened.panel.models.keptLabels() == ["liver"]
     assert opened.panel.devices.current == "cpu"
 
