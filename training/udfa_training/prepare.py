@@ -88,11 +88,13 @@ def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, A
     """Write the cases and return their rows of the manifest; after the first problem, only look for more."""
     rows: list[dict[str, Any]] = []
     problems = [*data.problems, *_repeated(data)]
+    seen: dict[bytes, SourceCase] = {}
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     for case in tqdm(data.cases, desc=f"preparing {data.name}", unit="case", disable=None):
         try:
             checked = _check_case(case, data)
+            problems += _seen_elsewhere(case, seen.setdefault(_content(checked.volumes.image.array), case))
             if not problems:
                 rows.append(_write_case(case, checked, data.labels, folder, link))
         except InvalidInputError as error:
@@ -108,6 +110,25 @@ def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, A
 def _repeated(data: SourceData) -> list[str]:
     counts = Counter(case.name for case in data.cases)
     return [f"{name}: there are {count} cases of this name." for name, count in sorted(counts.items()) if count > 1]
+
+
+def _content(array: NDArray[np.generic]) -> bytes:
+    """Digest of the voxels, which tells one image in two files."""
+    return hashlib.sha256(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes()).digest()
+
+
+def _seen_elsewhere(case: SourceCase, first: SourceCase) -> list[str]:
+    """Return a problem if a case's image is that of a patient on another side of the split."""
+    if case.patient == first.patient or (case.split, case.fold) == (first.split, first.fold):
+        return []
+    return [
+        f"{case.name}: the image is that of {first.name}, but patient {case.patient} is in {_side(case)} and "
+        f"{first.patient} in {_side(first)}. Leave one of them out, or give both the same patient."
+    ]
+
+
+def _side(case: SourceCase) -> str:
+    return case.split if case.fold is None else f"{case.split} (fold {case.fold})"
 
 
 def _doubtful_order(data: SourceData, rows: list[dict[str, Any]]) -> list[str]:

@@ -137,3 +137,18 @@ def test_a_manifest_with_a_patient_on_both_sides_is_refused(prepared: Path) -> N
     path.write_text(json.dumps(manifest))
     with pytest.raises(InvalidInputError, match="Patient a is in train and in val. Move all cases of a patient"):
         open_prepared(prepared)
+
+
+def test_one_image_under_two_patients_on_two_sides_is_refused(tmp_path: Path) -> None:
+    data = made("a", "b", "c")
+    held_out = split_cases(data, SplitChoice(validation=("b",)))
+    with pytest.raises(InvalidInputError, match=r"b_f0: the image is that of a_f0.* b is in val and a in train"):
+        prepare(held_out, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    folded = split_cases(data, SplitChoice(folds=3))
+    with pytest.raises(InvalidInputError, match=r"c_f0: the image is that of a_f0, .*\(fold"):
+        prepare(folded, tmp_path / "out")
+
+
+def test_one_image_under_two_patients_who_train_both_is_taken(tmp_path: Path) -> None:
+    assert len(open_prepared(prepare(made("a", "b"), tmp_path / "out")).cases) == 2

@@ -55,12 +55,13 @@ def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def transunet(folder: Path, order: str = "transunet") -> Path:
-    """Case 5 as three slices of HU + 0, + 1, + 2 (clipped), case 1 as a volume of the same."""
+    """Case 5 as three slices of HU + 0, + 1, + 2 (clipped), case 1 as a volume of nearly the same."""
     stack = np.clip(np.stack([HU, HU + 1, HU + 2]), -125, 275)
     labels = np.stack([label_slice(order)] * 3)
     for index in range(3):
         name = f"case0005_slice{index:03d}.npz"
         write_npz(folder / "train_npz" / name, image=scaled(stack[index]), label=labels[index])
+    stack[0, 1, 2] -= 1
     write_h5(folder / "test_vol_h5" / "case0001.npy.h5", image=scaled(stack), label=labels)
     return folder
 
@@ -229,11 +230,11 @@ def manifest(folder: Path) -> str:
 def test_acdc_npz_files_have_their_folders_as_split_and_their_phase(tmp_path: Path) -> None:
     image, label = np.ones((3, 2, 2), np.float32) / 3, np.full((3, 2, 2), 2)
     source = tmp_path / "in"
-    write_npz(source / "test" / "case_002_volume_ES.npz", img=image, label=label)
+    write_npz(source / "test" / "case_002_volume_ES.npz", img=image / 2, label=label)
     for part, number in (("train", 1), ("valid", 19)):
         for index in range(3):
             path = source / part / f"case_{number:03d}_sliceED_{index}.npz"
-            write_npz(path, img=image[index], label=label[index])
+            write_npz(path, img=image[index] / number, label=label[index])
     output = prepare(read_source(source), tmp_path / "out")
     cases = json.loads(manifest(output))["cases"]
     assert [(c["name"], c["patient"], c["split"], c["facts"]["phase"]) for c in cases] == [
@@ -309,10 +310,10 @@ def test_sunnybrook_gaps_lone_pictures_and_strange_masks_are_listed_at_once(tmp_
 
 def test_totalsegmentators_masks_become_one_labelmap_with_the_split_of_its_table(tmp_path: Path) -> None:
     source = tmp_path / "in"
-    for subject in ("s0000", "s0001"):
+    for number, subject in enumerate(("s0000", "s0001")):
         folder = source / subject
         (folder / "segmentations").mkdir(parents=True)
-        ct = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+        ct = np.arange(24, dtype=np.int16).reshape(2, 3, 4) + np.int16(number)
         sitk.WriteImage(sitk.GetImageFromArray(ct), str(folder / "ct.nii.gz"))
         for index, name in enumerate(("liver", "kidney_left", "duodenum")):
             mask = np.zeros((2, 3, 4), np.uint8)
