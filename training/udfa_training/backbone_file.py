@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from udfa.checkpoint import METADATA_KEY, tensors_sha256
+from udfa.checkpoint import METADATA_KEY, read_info, tensors_sha256
 from udfa.errors import CheckpointError
 from udfa.networks.backbone import FrozenBackbone
 from udfa.safetensors_file import METADATA, read_header, read_tensors
@@ -68,3 +68,11 @@ def backbone_description(path: Path) -> dict[str, Any]:
     """Return what a backbone file says about itself; empty for a checkpoint."""
     text = read_header(path).get(METADATA, {}).get(BACKBONE_KEY)
     return {} if text is None else dict(json.loads(text))
+
+
+def backbone_training(path: Path) -> dict[str, Any]:
+    """Return whom the backbone in a file learnt from, in the terms of a checkpoint's record (`train`, ...)."""
+    found = backbone_description(path)
+    if not found:
+        return dict(read_info(path).training)
+    return {"train": sorted({patient for data in found.get("data", []) for patient in data.get("patients", [])})}

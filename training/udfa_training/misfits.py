@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from udfa.checkpoint import CheckpointInfo
 from udfa_training.dataset import PreparedData
 from udfa_training.fit_config import FitConfig
 from udfa_training.manifest import MANIFEST, read_json
@@ -76,14 +75,14 @@ def mirrored_pairs(labels: Collection[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def warn_of_seen_patients(source: CheckpointInfo, data: PreparedData) -> None:
-    """Warn when a run validates on patients that the checkpoint it starts from was trained on."""
-    seen = seen_patients(source.training, [case.patient for case in data.split("val")])
+def warn_of_seen_patients(name: str, training: Mapping[str, Any], data: PreparedData) -> None:
+    """Warn when a run validates on patients that the weights it starts from were trained on, by their record."""
+    seen = seen_patients(training, [case.patient for case in data.split("val")])
     if seen:
         logger.warning(
             "%s was trained on patients of these names, on which this run validates: %s. If they are the same "
             "patients, the measured Dice is too good: hold out those that it did not see (%s).",
-            *(source.name, ", ".join(seen), ", ".join(source.training.get("validation", [])) or "none is recorded"),
+            *(name, ", ".join(seen), ", ".join(training.get("validation", [])) or "none is recorded"),
         )
 
 

@@ -14,7 +14,7 @@ from udfa.checkpoint import CheckpointInfo, Description, read_info, save_checkpo
 from udfa.config import to_dict
 from udfa.models import resolve_model
 from udfa.networks.udfa import UDFA
-from udfa_training.backbone_file import backbone_description
+from udfa_training.backbone_file import backbone_description, backbone_training
 from udfa_training.dataset import MANIFEST, PreparedData
 from udfa_training.misfits import learnt_patients
 from udfa_training.validation import ValidationReport
@@ -58,7 +58,7 @@ def publish(path: Path, network: UDFA, config: FitConfig, data: PreparedData, pr
         "validation": sorted({case.patient for case in data.split("val")}),
         "history": [*history, run],
     }
-    before = set(learnt_patients(source.training)) - set(training["train"]) if source else set()
+    before = set(learnt_patients(earlier_training(config, source))) - set(training["train"])
     if before:
         training["trained_before"] = sorted(before)
     if provenance.further_data:
@@ -86,6 +86,15 @@ def backbone_origin(config: FitConfig, source: CheckpointInfo | None, data_set: 
     origin = str(source.training.get("backbone", "mini: as in the checkpoint that this one started from"))
     earlier = source.training.get("data_set", data_set)
     return origin if earlier == data_set or "data set" in origin else f"{origin} (training split of data set {earlier})"
+
+
+def earlier_training(config: FitConfig, source: CheckpointInfo | None) -> Mapping[str, Any]:
+    """Return what is recorded of the training of the weights that a run started from; empty for DINOv2's."""
+    if source is not None:
+        return source.training
+    if config.model.network.backbone != "mini" or config.backbone_weights is None:
+        return {}
+    return backbone_training(Path(config.backbone_weights))
 
 
 def inherited_terms(config: FitConfig, source: CheckpointInfo | None) -> list[str]:

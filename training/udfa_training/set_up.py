@@ -16,7 +16,7 @@ from udfa.errors import InvalidInputError
 from udfa.models import resolve_model
 from udfa.networks.backbone import load_pretrained
 from udfa.networks.udfa import UDFA
-from udfa_training.backbone_file import load_backbone
+from udfa_training.backbone_file import backbone_training, load_backbone
 from udfa_training.dataset import PreparedData, open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.misfits import other_labels, warn_of_misfits, warn_of_seen_patients
@@ -128,18 +128,19 @@ def make_task(name: str, config: FitConfig) -> Task:
         transfer = initialise(network, config, data)
         logger.info("%s%s: %s", f"{name}: " if name else "", config.init, transfer.describe())
     else:
-        fill_backbone(network, config)
+        fill_backbone(network, config, data)
     select_trainable(network, config)
     return Task(name, config, data, network.to(memory_format=torch.channels_last), transfer)  # type: ignore[call-overload]
 
 
-def fill_backbone(network: UDFA, config: FitConfig) -> None:
+def fill_backbone(network: UDFA, config: FitConfig, data: PreparedData) -> None:
     """Load the weights of the backbone for a run that starts from no checkpoint."""
     weights = None if config.backbone_weights is None else Path(config.backbone_weights)
     if config.model.network.backbone != "mini":
         load_pretrained(network.backbone, weights)
     elif weights is not None:
         load_backbone(network.backbone, weights)
+        warn_of_seen_patients(weights.name, backbone_training(weights), data)
     elif not config.train_backbone:
         logger.warning("The backbone is frozen and has random weights: name init or backbone_weights.")
 
@@ -153,7 +154,7 @@ def initialise(network: UDFA, config: FitConfig, data: PreparedData) -> Transfer
             f"{config.init} has labels {source.info.config.labels}, the model {config.model.labels}. Stage clicks "
             f"leaves the automatic result as it is: first train stage network on the new labels."
         )
-    warn_of_seen_patients(source.info, data)
+    warn_of_seen_patients(source.info.name, source.info.training, data)
     return take_over(network, config.model.labels, source)
 
 

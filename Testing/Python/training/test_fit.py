@@ -115,6 +115,8 @@ def test_patients_of_earlier_runs_on_other_data_stay_in_the_record(settings: Set
     third = fit(settings(steps=1, init=str(second), output=str(tmp_path / "third")))
     assert read_info(third).training["trained_before"] == ["x", "y"]
     assert "trained_before" not in read_info(first).training
+    on_its_backbone = fit(settings(steps=1, backbone_weights=str(second), output=str(tmp_path / "fourth")))
+    assert read_info(on_its_backbone).training["trained_before"] == ["x", "y"]
 
 
 def test_a_run_that_diverges_stops_clearly_and_keeps_the_last_state(settings: Settings) -> None:

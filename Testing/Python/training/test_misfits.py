@@ -55,6 +55,8 @@ def test_validation_patients_that_the_checkpoint_has_seen_are_named(
     model, path = settings().model, tmp_path / "start.safetensors"
     training = {"data_set": "other", "train": trained_on, "validation": ["e"]}
     save_checkpoint(path, UDFA(model.network), model, Description("CC0", "Tests only", training))
-    make_plan(settings(init=str(path)))
-    assert ("on which this run validates: c. If they are the same patients" in caplog.text) is named
-    assert ("hold out those that it did not see (e)" in caplog.text) is named
+    for start in ({"init": str(path)}, {"backbone_weights": str(path)}):
+        caplog.clear()
+        make_plan(settings(**start))
+        assert ("on which this run validates: c. If they are the same patients" in caplog.text) is named
+        assert ("hold out those that it did not see (e)" in caplog.text) is named

@@ -22,7 +22,7 @@ from udfa_training.config_file import load_run
 from udfa_training.fit import fit
 from udfa_training.fit_config import FitConfig
 from udfa_training.prepare import find_pairs, prepare
-from udfa_training.publish import backbone_origin, inherited_terms
+from udfa_training.publish import backbone_origin, earlier_training, inherited_terms
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.splits import SplitChoice, split_cases
 from udfa_training.transfer import take_over
@@ -249,8 +249,8 @@ def test_a_fold_is_held_out(settings: Settings, source: Path, tmp_path: Path) ->
 def test_a_backbone_that_pretrain_wrote_is_loaded_and_recorded(settings: Settings, tmp_path: Path) -> None:
     torch.manual_seed(5)
     backbone = FrozenBackbone("mini")
-    description = {"method": "masked images", "data": [{"name": "volumes", "licence": "terms of the volumes"}]}
-    save_backbone(tmp_path / "backbone.safetensors", backbone, description)
+    volumes = {"name": "volumes", "patients": ["p", "c"], "licence": "terms of the volumes"}
+    save_backbone(tmp_path / "backbone.safetensors", backbone, {"method": "masked images", "data": [volumes]})
     config = settings(backbone_weights=str(tmp_path / "backbone.safetensors"))
     loaded = make_plan(config).tasks[0].network.backbone.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in backbone.state_dict().items())
@@ -258,6 +258,7 @@ def test_a_backbone_that_pretrain_wrote_is_loaded_and_recorded(settings: Setting
         "mini: trained by this project (masked images; data: volumes); frozen here"
     )
     assert inherited_terms(config, None) == ["terms of the volumes"]
+    assert earlier_training(config, None) == {"train": ["c", "p"]}
 
 
 def test_dinov2_never_starts_from_random_weights(settings: Settings, tmp_path: Path) -> None:
