@@ -65,6 +65,18 @@ def test_this_python_satisfies_the_shipped_requirements():
 
 
 @pytest.mark.parametrize(
+    "bundled",
+    [{"numpy": "1.26.4", "simpleitk": "2.4.0rc2.dev213"}, {"numpy": "2.0.2", "simpleitk": "2.5.2rc2.dev6"}],
+    ids=["5.8", "5.10"],
+)
+def test_what_slicer_brings_is_never_asked_of_pip(bundled):
+    """Slicer builds SimpleITK between two releases; pip, held at that version, could not give another one."""
+    shipped = readRequirements(MODULE_FOLDER / "Resources" / "requirements.txt")
+    missing = {EnvironmentCheck.requirementName(line) for line in missingRequirements(shipped, installed(**bundled))}
+    assert missing == {"torch", "torchvision", "timm", "safetensors"}
+
+
+@pytest.mark.parametrize(
     ("version", "satisfied"), [("1.0.9", True), ("1.0.10", True), ("1.0.8", False), ("2.0.0rc1", True), (None, False)]
 )
 def test_versions_are_compared_as_numbers_not_as_text(version, satisfied):
