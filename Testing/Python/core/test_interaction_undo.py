@@ -220,6 +220,38 @@ def test_following_an_undo_made_elsewhere_takes_the_click_back() -> None:
     assert (session.labelmap == clicked).all()
 
 
+def test_several_undos_and_redos_made_elsewhere_between_two_looks_are_followed() -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
+    states = [session.labelmap.copy()]
+    for column in (4, 12, 20):
+        session.click((2, 12, column), LIVER)
+        states.append(session.labelmap.copy())
+    for number, said in ((1, "undone"), (3, "redone"), (0, "undone"), (2, "redone")):
+        assert session.follow(states[number]) == said
+        assert [click.position[2] for click in session.clicks] == [4, 12, 20][:number]
+        assert (session.labelmap == states[number]).all()
+    session.click((2, 12, 20), LIVER)
+    # Nothing counts as painted, so that the click has its full effect.
+    assert (session.labelmap == states[3]).all()
+
+
+def test_undoing_two_brush_strokes_seen_as_one_leads_back_to_the_click_before_them() -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
+    start = session.labelmap.copy()
+    session.click((2, 18, 18), LIVER)
+    clicked = session.labelmap.copy()
+    once = painted_block(session, SPLEEN)
+    twice = once.copy()
+    twice[3] = STOMACH
+    assert session.follow(twice) == "manual"
+    assert session.follow(once) == "manual"
+    assert session.follow(clicked) == "undone"
+    assert session.follow(start) == "undone"
+    assert session.clicks == []
+    assert session.follow(clicked) == "redone"
+    assert len(session.clicks) == 1
+
+
 def test_following_a_brush_takes_it_up() -> None:
     session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
     session.click((2, 18, 18), LIVER)
