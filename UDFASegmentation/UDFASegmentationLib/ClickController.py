@@ -244,6 +244,7 @@ class ClickController:
         if session is not None:
             keepAudit(node, outcome.audit, session.continuesAudit)
             session.continuesAudit = True
+            session.noteWritten()
             keepBeside(node)
         self.clicks, self.grid = outcome.clicks, target.grid
 

@@ -12,6 +12,7 @@ import slicer
 import vtk
 
 from doubles.click_bench import LIVER, SHAPE, SPLEEN, Bench, greedy_spleen, half_liver, truth
+from udfa.audit import read_audit
 
 
 def begin(bench: Bench, voxel: tuple[int, int, int] = (2, 15, 12)) -> None:
@@ -89,6 +90,30 @@ def test_a_brush_stroke_during_a_click_is_kept_and_the_click_is_not_written(make
     assert liver[3, 2:5, 2:5].all()
 
 
+@pytest.mark.parametrize("put_away", [False, True])
+def test_a_click_that_was_not_written_leaves_nothing_behind_that_counts_as_painted(make, put_away):
+    bench = make(half_liver())
+    begin(bench)
+    if put_away:
+        bench.editor.deactivate()
+    paint(bench, (slice(0, 1), slice(2, 5), slice(2, 5)))
+    bench.gate.set()
+    bench.until(lambda: not bench.controller._run._outstanding)
+    if put_away:
+        bench.editor.activate()
+    bench.settle()
+    bench.click((2, 15, 12))
+    # 16 rows x 6 columns in 4 slices, as if there had been no first attempt, and the 9 painted voxels.
+    assert int(bench.labelmaps()["liver"].sum() - (half_liver() == LIVER).sum()) == 384 + 9
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [(edit.kind, edit.changed_voxels, edit.undone) for edit in edits] == [
+        ("click", 384, True),
+        ("manual", 9, False),
+        ("click", 384, False),
+    ]
+
+
 def paint(bench: Bench, box: tuple[slice, slice, slice]) -> None:
     """Paint a box of the liver with another tool."""
     from UDFASegmentationLib.ClickGrid import clickGrid
@@ -98,6 +123,22 @@ def paint(bench: Bench, box: tuple[slice, slice, slice]) -> None:
     bench.editor.logic.SaveStateForUndo()
     add = bench.editor.logic.ModificationModeAdd
     bench.editor.logic.ModifySegmentByLabelmap(bench.segmentation, "liver", modifier, add, True, False)
+
+
+def test_an_undo_during_a_click_takes_the_mark_of_the_click_before_it_away(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.click((2, 15, 12))
+    assert len(bench.prompts) == 1
+    with bench.segmenter.lock:
+        bench.controller.click([bench.ras((3, 15, 12))], True)
+        bench.editor.logic.Undo()
+        deadline = time.monotonic() + 0.4
+        while time.monotonic() < deadline:
+            slicer.app.processEvents()
+    bench.settle()
+    assert "click again" in bench.controller.status
+    assert bench.prompts == []
 
 
 @pytest.mark.parametrize("gone", ["liver", "spleen"])
