@@ -130,7 +130,8 @@ class Audit:
     def add(self, edit: Edit) -> None:
         """Record an edit that has just been made."""
         self._done.append(len(self.edits))
-        self._undone.clear()
+        if edit.changed_voxels:
+            self._undone.clear()
         self.edits.append(self._record(edit))
 
     def undone(self) -> None:

@@ -105,9 +105,10 @@ class History:
     _undone: list[Edit] = field(default_factory=list)
 
     def push(self, edit: Edit) -> None:
-        """Record an edit that has been applied; what was undone before can no longer be redone."""
+        """Record an edit that has been applied; if it changed anything, what was undone cannot be redone any more."""
         self._done.append(edit)
-        self._undone.clear()
+        if edit.changed_voxels:
+            self._undone.clear()
         while len(self._done) > self.depth:
             self._done.popleft()
 

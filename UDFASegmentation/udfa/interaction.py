@@ -253,7 +253,8 @@ class CorrectionSession:
 
     def _push(self, edit: Edit) -> None:
         self._history.push(edit)
-        self._unsaid.clear()
+        if not self._history.can_redo:
+            self._unsaid.clear()
         if self.audit is not None:
             self.audit.add(edit)
 

@@ -19,6 +19,7 @@ from fakes.clicks import (
     stubborn,
     volume_of,
 )
+from udfa.audit import Audit, ModelReference
 from udfa.errors import InvalidInputError
 from udfa.history import Click
 from udfa.interaction import CorrectionSession, SessionOptions
@@ -108,6 +109,28 @@ def test_a_click_without_effect_is_undone_too_with_its_marker() -> None:
     assert session.clicks == []
     session.redo()
     assert session.clicks == [Click((2, 3, 3), LIVER, True)]
+
+
+def test_a_click_without_effect_after_an_undo_leaves_redo_possible() -> None:
+    segmenter = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn).segmenter
+    audit = Audit(volume_of(np.zeros(SHAPE)), segmenter.config.labels, ModelReference("fake", "0123abcd"))
+    options = SessionOptions(carry_slices=0)
+    session = CorrectionSession(segmenter, volume_of(np.zeros(SHAPE)), np.zeros(SHAPE, np.uint8), options, audit)
+    session.click((2, 12, 12), LIVER)
+    clicked = session.labelmap.copy()
+    session.undo()
+    session.click((2, 12, 12), LIVER, positive=False)
+    assert session.can_redo
+    session.redo()
+    assert (session.labelmap == clicked).all()
+    assert [click.positive for click in session.clicks] == [False, True]
+    assert [edit.undone for edit in audit.edits] == [False, False]
+    session.undo()
+    session.undo()
+    assert session.clicks == []
+    session.redo()
+    session.click((2, 2, 2), SPLEEN)
+    assert not session.can_redo
 
 
 def test_the_depth_of_the_history_is_the_users() -> None:

@@ -83,6 +83,18 @@ def test_several_quick_undos_of_the_editor_take_all_their_clicks_back(make):
     assert [(edit.kind, edit.undone) for edit in edits] == [("click", False), ("click", False)]
 
 
+def test_after_an_undo_and_a_click_that_changes_nothing_the_editors_redo_brings_the_first_click_back(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    bench.undo()
+    bench.click((2, 15, 5))
+    bench.redo()
+    assert bench.labelmaps()["liver"][2, 15, 12]
+    assert [position for position, _, _ in bench.prompts] == [(2, 15, 5), (2, 15, 12)]
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [(edit.kind, edit.undone) for edit in edits] == [("click", False), ("click", False)]
+
+
 def test_one_click_is_one_step_of_undo_even_when_two_segments_change(make):
     bench = make(greedy_spleen())
     start = bench.labelmaps()
