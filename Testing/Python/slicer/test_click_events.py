@@ -12,6 +12,7 @@ import slicer
 import vtk
 
 from doubles.click_bench import LIVER, SHAPE, SPLEEN, Bench, greedy_spleen, half_liver, truth
+from fakes.clicks import stubborn
 from udfa.audit import read_audit
 
 
@@ -241,6 +242,28 @@ def test_cache_and_undo_depth_are_those_of_the_settings(make):
     assert session.network.cache.budget_bytes == 96 * 1024**2
     # Twice: an edit by hand between two clicks takes a step as well.
     assert session.options.undo_depth == 14
+
+
+def test_a_stroke_that_comes_back_to_a_voxel_keeps_its_path(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.segmenter.opinion = stubborn
+    path = [(2, 2, 2), (2, 2, 28), (2, 28, 28), (2, 2, 2), (2, 28, 2)]
+    bench.click(*path)
+    # On the way from (2, 28, 28) back to the first voxel.
+    assert bench.labelmaps()["liver"][2, 15, 15]
+    assert [position for position, _, _ in bench.prompts] == path
+
+
+def test_a_stroke_ends_where_it_leaves_the_volume(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.segmenter.opinion = stubborn
+    # In at the left, out at the top, and in again at the bottom: a straight line would go through the middle.
+    bench.click((2, 5, -4), (2, 5, 2), (2, 0, 12), (2, -9, 12), (2, 40, 12), (2, 31, 12))
+    assert [position for position, _, _ in bench.prompts] == [(2, 5, 2), (2, 0, 12)]
+    assert bench.labelmaps()["liver"][2, 0, 12]
+    assert not bench.labelmaps()["liver"][2, 15, 12]
 
 
 def test_the_status_shows_the_milliseconds_since_the_click(make):
