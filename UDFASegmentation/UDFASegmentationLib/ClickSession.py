@@ -142,7 +142,9 @@ class ClickSession:
         with tritonKeptOut():
             from udfa.interaction import CorrectionSession, SessionOptions
         from udfa.audit import Audit, ModelReference
+        from udfa.checks import check_volume
 
+        check_volume(source.volume, model.engine.config.preprocessing)  # type: ignore[attr-defined]
         options = SessionOptions(cache_bytes=source.cacheMegabytes * 1024**2, undo_depth=source.undoDepth)
         audit = Audit(
             source.volume, [label.name for label in model.labels], ModelReference(model.name, model.contentSha256)

@@ -266,6 +266,17 @@ def test_a_stroke_ends_where_it_leaves_the_volume(make):
     assert not bench.labelmaps()["liver"][2, 15, 12]
 
 
+def test_a_volume_with_a_voxel_that_is_no_number_is_refused_as_it_is_for_segmenting(make):
+    bench = make(half_liver())
+    hu = slicer.util.arrayFromVolume(bench.volume).astype(np.float32)
+    hu[0, 0, 0] = np.nan
+    slicer.util.updateVolumeFromArray(bench.volume, hu)
+    assert "1 voxels are NaN or infinite" in bench.click((2, 15, 12))
+    assert bench.editor.host.calls == []
+    slicer.util.updateVolumeFromArray(bench.volume, np.nan_to_num(hu))
+    assert "384 voxels" in bench.click((2, 15, 12))
+
+
 def test_the_status_shows_the_milliseconds_since_the_click(make):
     bench = make(half_liver())
     bench.gate.clear()
