@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile, groupby, takewhile
 from typing import TYPE_CHECKING, Any, Optional
 
 from slicer.i18n import tr as _
@@ -194,8 +195,10 @@ class ClickController:
 
     def _request(self, target: ClickTarget, wish: _Wish) -> ClickRequest:
         """Return what the session is asked to do for a click."""
-        found = dict.fromkeys(target.grid.voxelAt(position) for position in wish.positions)
-        voxels = tuple(voxel for voxel in found if voxel is not None)
+        found = groupby(target.grid.voxelAt(position) for position in wish.positions)
+        # The path counts, so only what repeats at once is left out; it ends where it leaves the volume.
+        inside = dropwhile(lambda voxel: voxel is None, (voxel for voxel, _same in found))
+        voxels = tuple(takewhile(lambda voxel: voxel is not None, inside))
         if not voxels:
             raise InvalidInputError(_("The click is outside the source volume."))
         return ClickRequest(
@@ -244,6 +247,7 @@ class ClickController:
         if session is not None:
             keepAudit(node, outcome.audit, session.continuesAudit)
             session.continuesAudit = True
+            session.noteWritten()
             keepBeside(node)
         self.clicks, self.grid = outcome.clicks, target.grid
 

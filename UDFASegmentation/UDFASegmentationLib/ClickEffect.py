@@ -254,6 +254,9 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         node = self._segmentationNode()
         if node is not None:
             restoreLocks(node)
-        if self.controller is not None:
+        if self.controller is not None and self.controller.busy and self._timer is not None:
+            # A click is being answered; what has happened meanwhile is looked at after it.
+            self._timer.start()
+        elif self.controller is not None:
             self.controller.catchUp()
         self.updateGUIFromMRML()

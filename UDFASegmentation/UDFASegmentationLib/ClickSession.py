@@ -95,6 +95,11 @@ class ClickSession:
         """Kept, because models live as long as somebody refers to them."""
         self.continuesAudit = False
         """Whether the record goes on where an earlier one ended; known after the first answer."""
+        self._written = True
+
+    def noteWritten(self) -> None:
+        """The segments are as the last answer says. Without this note its edit did not take place."""
+        self._written = True
 
     def answer(self, request: ClickRequest) -> ClickOutcome:
         """Catch up with the segments, then click.
@@ -108,9 +113,12 @@ class ClickSession:
                 raise UDFAError("The first click needs the segments as they are.")
             self._session = self._start(self._reader.labelmap(request.segments, None))
         elif request.segments is not None:
+            if not self._written:
+                # What else has changed the segments is told apart from an edit that never reached them.
+                self._session.undo()
             followed = self._session.follow(self._reader.labelmap(request.segments, self._session.labelmap))
         session = self._session
-        edit = None
+        self._written, edit = True, None
         if request.positions:
             session.lock(request.locked)
             session.restrict(request.editable)
@@ -119,6 +127,7 @@ class ClickSession:
             with session.segmenter.lock:
                 edit = session.scribble(request.positions, request.value, request.positive)
             session.restrict(None)
+            self._written = False
         audit = "" if session.audit is None else session.audit.to_json()
         return ClickOutcome(edit, standing(session), audit, followed)
 
@@ -133,7 +142,9 @@ class ClickSession:
         with tritonKeptOut():
             from udfa.interaction import CorrectionSession, SessionOptions
         from udfa.audit import Audit, ModelReference
+        from udfa.checks import check_volume
 
+        check_volume(source.volume, model.engine.config.preprocessing)  # type: ignore[attr-defined]
         options = SessionOptions(cache_bytes=source.cacheMegabytes * 1024**2, undo_depth=source.undoDepth)
         audit = Audit(
             source.volume, [label.name for label in model.labels], ModelReference(model.name, model.contentSha256)

@@ -69,10 +69,12 @@ def writeEdit(scriptedEffect: Any, grid: ClickGrid, match: LabelMatch, edit: Edi
     scriptedEffect.saveStateForUndo()
     for voxels, mode in ((lost, modes.ModificationModeRemove), (gained, modes.ModificationModeAdd)):
         for value, mask in voxels.items():
+            if not mask.any():
+                continue
             kept = mode == modes.ModificationModeRemove and not (
                 value in clicked or _mayBeOverwritten(scriptedEffect, grid.segmentationNode, segmentIDs[value] or "")
             )
-            if mask.any() and not kept:
+            if not kept:
                 image = grid.modifier(mask, edit.box)
                 scriptedEffect.modifySegmentByLabelmap(grid.segmentationNode, segmentIDs[value], image, mode, True)
 

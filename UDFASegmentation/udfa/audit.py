@@ -130,7 +130,8 @@ class Audit:
     def add(self, edit: Edit) -> None:
         """Record an edit that has just been made."""
         self._done.append(len(self.edits))
-        self._undone.clear()
+        if edit.changed_voxels:
+            self._undone.clear()
         self.edits.append(self._record(edit))
 
     def undone(self) -> None:
@@ -229,6 +230,8 @@ def read_audit(text: str, where: str = "audit") -> AuditDocument:
     """
     try:
         document = json.loads(text)
+        # Numbers and letters that JSON does not have would be found when the record is written again: too late.
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
         if document["format"] != AUDIT_FORMAT:
             raise ValueError(f"format is {document['format']!r}")
         if document["format_version"] > AUDIT_VERSION:
@@ -243,7 +246,7 @@ def read_audit(text: str, where: str = "audit") -> AuditDocument:
             labels={int(row["value"]): str(row["name"]) for row in document["labels"]},
             edits=tuple(_edit_record(row) for row in document["edits"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InvalidInputError):
             raise
         raise InvalidInputError(f"{where} is no record of corrections, or damaged ({error}).") from error

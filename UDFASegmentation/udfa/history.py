@@ -105,9 +105,10 @@ class History:
     _undone: list[Edit] = field(default_factory=list)
 
     def push(self, edit: Edit) -> None:
-        """Record an edit that has been applied; what was undone before can no longer be redone."""
+        """Record an edit that has been applied; if it changed anything, what was undone cannot be redone any more."""
         self._done.append(edit)
-        self._undone.clear()
+        if edit.changed_voxels:
+            self._undone.clear()
         while len(self._done) > self.depth:
             self._done.popleft()
 
@@ -121,10 +122,26 @@ class History:
         """Whether there is an edit to redo."""
         return bool(self._undone)
 
-    def peek(self, steps: int, back: bool) -> Optional[Edit]:
-        """Return the edit that undo (back) or redo would come to after `steps` others; None when there is none."""
+    def steps_to(self, wanted: NDArray[np.uint8], labelmap: NDArray[np.uint8], back: bool) -> int:
+        """Return after how many undos (back) or redos a labelmap would be as wanted; 0 if it never would.
+
+        Args:
+            wanted: (D, H, W).
+            labelmap: (D, H, W) as it stands.
+            back: Count undos, else redos.
+        """
         edits = self._done if back else self._undone
-        return edits[-1 - steps] if steps < len(edits) else None
+        if not edits:
+            return 0
+        state, differing = labelmap.copy(), int(np.count_nonzero(labelmap != wanted))
+        for steps, edit in enumerate(reversed(edits), start=1):
+            part, goal = state[edit.box], wanted[edit.box]
+            differing -= int(np.count_nonzero(part != goal))
+            part[...] = edit.before if back else edit.after
+            differing += int(np.count_nonzero(part != goal))
+            if differing == 0:
+                return steps
+        return 0
 
     def undo(self, labelmap: NDArray[np.uint8], painted: Optional[NDArray[np.bool_]] = None) -> Optional[Edit]:
         """Take the last edit back, in place; returns it, or None when there is none.

@@ -213,27 +213,23 @@ class CorrectionSession:
     def follow(self, labelmap: NDArray[np.uint8]) -> Literal["same", "undone", "redone", "manual"]:
         """Catch up with a labelmap that was changed elsewhere, by brush or eraser or by an undo or redo there.
 
-        If it is what `undo` or `redo` would give, that is done, so that the clicks follow; edits without effect are
-        passed over. Anything else is taken up as a manual edit.
+        If it is what one or several `undo` or `redo` would give, these are done, so that the clicks follow; edits
+        without effect are passed over. Anything else is taken up as a manual edit.
 
         Raises:
             InvalidInputError: The labelmap does not fit.
         """
         self._check_labelmap(labelmap)
-        found = delta(self.labelmap, labelmap)
-        if found is None:
+        if np.array_equal(labelmap, self.labelmap):
             return "same"
-        box, _, after = found
-        for back in (True, False):
-            steps = 0
-            while (edit := self._history.peek(steps, back)) is not None and not edit.changed_voxels:
-                steps += 1
-            if edit is not None and edit.box == box and np.array_equal(edit.before if back else edit.after, after):
-                for _ in range(steps + 1):
-                    _ = self.undo() if back else self.redo()
-                return "undone" if back else "redone"
-        self.take_up(labelmap)
-        return "manual"
+        ways = [(self._history.steps_to(labelmap, self.labelmap, back), back) for back in (True, False)]
+        steps, back = min((way for way in ways if way[0]), key=lambda way: way[0], default=(0, True))
+        if steps == 0:
+            self.take_up(labelmap)
+            return "manual"
+        for _ in range(steps):
+            _ = self.undo() if back else self.redo()
+        return "undone" if back else "redone"
 
     def undo(self) -> Optional[Edit]:
         """Take the last edit back, its clicks included; None when there is none."""
@@ -257,7 +253,8 @@ class CorrectionSession:
 
     def _push(self, edit: Edit) -> None:
         self._history.push(edit)
-        self._unsaid.clear()
+        if not self._history.can_redo:
+            self._unsaid.clear()
         if self.audit is not None:
             self.audit.add(edit)
 

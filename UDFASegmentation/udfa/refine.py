@@ -74,7 +74,7 @@ class RefineJob:
 
     def audit_file(self) -> Path:
         """Where the record goes."""
-        return self.audit or self.output.with_name(split_name(self.output)[0] + AUDIT_SUFFIX)
+        return self.audit or record_beside(self.output)
 
     def output_files(self) -> list[Path]:
         """Every file that the run will write."""
@@ -108,6 +108,7 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
     """
     check_job(job)
     info = read_info(resolve_model(job.model))
+    check_distinct([info.path, job.audit_file()])
     locked = values_of(job.lock, info)
     values = values_of([click.label for click in job.clicks], info)
     if info.config.network.prompt_channels is None:
@@ -153,7 +154,7 @@ def earlier_edits(job: RefineJob, audit: Audit) -> list[EditRecord]:
     Raises:
         InvalidInputError: The new record would overwrite one that it cannot go on with.
     """
-    beside = job.segmentation.with_name(split_name(job.segmentation)[0] + AUDIT_SUFFIX)
+    beside = record_beside(job.segmentation)
     if not beside.is_file():
         return []
     try:
@@ -170,11 +171,17 @@ def earlier_edits(job: RefineJob, audit: Audit) -> list[EditRecord]:
     return []
 
 
+def record_beside(segmentation: Path) -> Path:
+    """Return where the record of a stored segmentation lies."""
+    return segmentation.with_name(split_name(segmentation)[0] + AUDIT_SUFFIX)
+
+
 def check_job(job: RefineJob) -> None:
     """Check before the run that there is a click and that every output can be written.
 
     Raises:
-        InvalidInputError: There is none, or an output cannot be written or would overwrite the image.
+        InvalidInputError: There is none, or an output cannot be written or would overwrite the image, or what belongs
+            to another segmentation.
     """
     if not job.clicks:
         raise InvalidInputError("There is no click. Give at least one, such as --click 10.5,-20,310,liver,+")
@@ -182,8 +189,16 @@ def check_job(job: RefineJob) -> None:
         raise InvalidInputError(f"The number of slices to carry is {job.carry}, but must be at least 0.")
     files = job.output_files()
     check_distinct([job.input, *files])
-    check_distinct([job.segmentation, job.audit_file()])
+    named = split_name(job.segmentation)[1] in LABELMAP_SUFFIXES
+    check_distinct([job.segmentation, *([labels_file(job.segmentation)] if named else []), job.audit_file()])
     check_places(job.output, files, {path.parent for path in files})
+    record = job.audit_file()
+    goes_on = record.resolve() == record_beside(job.segmentation).resolve()
+    if job.audit is None and record.is_file() and not (goes_on or job.output.exists()):
+        raise InvalidInputError(
+            f"{record} is the record of another segmentation, as there is no {job.output.name} yet, and would be "
+            f"overwritten. Give the output another name, or the new record with --audit."
+        )
 
 
 def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:

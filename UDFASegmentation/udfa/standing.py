@@ -154,6 +154,8 @@ class Standing:
     def _held(self, z: int, region: Region, aim: Aim, points: Sequence[Point], seeds: Mask) -> Mask:
         """What earlier clicks that contradict the aim have said and made of a part of a slice. -> (h, w)"""
         held, labels = np.zeros_like(seeds), self.labels[z][region]
+        # The same for all earlier clicks, of which strokes bring hundreds: found out once, if it is needed.
+        shared: Optional[tuple[Mask, NDArray[np.float64]]] = None
         for click in self.clicks:
             if not (click.z == z or z in click.made) or not click.contradicts(aim) or not self._holds(click):
                 continue
@@ -163,9 +165,11 @@ class Standing:
             if z in click.made:
                 made = click.made[z].within(region) & ((labels == click.value) == click.positive)
                 if replaced or (made & seeds).any():
-                    local = [in_region(point, region) for point in points]
-                    old, new = (distance_mm(seeds.shape, places, self.spacing_mm) for places in ([own], local))
-                    made &= self._turned(z, region, aim) & (old < new)
+                    if shared is None:
+                        local = [in_region(point, region) for point in points]
+                        shared = self._turned(z, region, aim), distance_mm(seeds.shape, local, self.spacing_mm)
+                    turned, distance = shared
+                    made &= turned & (distance_mm(seeds.shape, [own], self.spacing_mm) < distance)
                 held |= made
         return held
 

@@ -176,6 +176,23 @@ def test_a_damaged_edit_is_refused(key: str, value: object) -> None:
         read_audit(json.dumps(document))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("seconds", float("nan")), ("changed_ml", float("inf")), ("number", 1e400), ("note", "\ud800")]
+)
+def test_what_could_not_be_written_again_is_refused_when_it_is_read(key: str, value: object) -> None:
+    session, audit = recorded()
+    session.click((2, 8, 6), LIVER)
+    document = json.loads(audit.to_json())
+    document["edits"][0][key] = value
+    with pytest.raises(InvalidInputError, match="damaged"):
+        read_audit(json.dumps(document))
+
+
+def test_endless_brackets_are_no_record() -> None:
+    with pytest.raises(InvalidInputError, match="damaged"):
+        read_audit("[" * 100_000)
+
+
 def test_a_record_of_a_newer_version_asks_for_an_update() -> None:
     with pytest.raises(InvalidInputError, match="Update"):
         read_audit('{"format": "udfa-audit", "format_version": 2}')

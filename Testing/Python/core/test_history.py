@@ -116,15 +116,18 @@ def test_undo_brings_the_protection_of_painted_voxels_back() -> None:
     assert painted.tolist() == [[[False, True]]]
 
 
-@pytest.mark.parametrize(("steps", "back", "value"), [(0, True, 2), (1, True, 1), (0, False, 3), (1, False, 4)])
-def test_peeking_shows_what_undo_and_redo_would_come_to(steps: int, back: bool, value: int) -> None:
-    labelmap = np.zeros((1, 1, 1), np.uint8)
+@pytest.mark.parametrize(
+    ("wanted", "undos", "redos"), [(1, 1, 0), (0, 2, 0), (3, 0, 1), (4, 0, 2), (9, 0, 0), (2, 0, 0)]
+)
+def test_it_tells_how_many_undos_or_redos_lead_to_a_labelmap(wanted: int, undos: int, redos: int) -> None:
+    labelmap = np.zeros((1, 1, 2), np.uint8)
     history = History()
     for number in (1, 2, 3, 4):
         history.push(edit_at(labelmap, box((0, 1), (0, 1), (0, 1)), number))
     history.undo(labelmap)
     history.undo(labelmap)
-    edit = history.peek(steps, back)
-    assert edit is not None
-    assert edit.after.item() == value
-    assert history.peek(2, back) is None
+    goal = np.array([[[wanted, 0]]], np.uint8)
+    assert (history.steps_to(goal, labelmap, True), history.steps_to(goal, labelmap, False)) == (undos, redos)
+    assert labelmap.tolist() == [[[2, 0]]]
+    # A voxel that no edit has changed differs as well.
+    assert history.steps_to(goal + np.array([[[0, 7]]], np.uint8), labelmap, True) == 0

@@ -19,6 +19,7 @@ from fakes.clicks import (
     stubborn,
     volume_of,
 )
+from udfa.audit import Audit, ModelReference
 from udfa.errors import InvalidInputError
 from udfa.history import Click
 from udfa.interaction import CorrectionSession, SessionOptions
@@ -108,6 +109,28 @@ def test_a_click_without_effect_is_undone_too_with_its_marker() -> None:
     assert session.clicks == []
     session.redo()
     assert session.clicks == [Click((2, 3, 3), LIVER, True)]
+
+
+def test_a_click_without_effect_after_an_undo_leaves_redo_possible() -> None:
+    segmenter = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn).segmenter
+    audit = Audit(volume_of(np.zeros(SHAPE)), segmenter.config.labels, ModelReference("fake", "0123abcd"))
+    options = SessionOptions(carry_slices=0)
+    session = CorrectionSession(segmenter, volume_of(np.zeros(SHAPE)), np.zeros(SHAPE, np.uint8), options, audit)
+    session.click((2, 12, 12), LIVER)
+    clicked = session.labelmap.copy()
+    session.undo()
+    session.click((2, 12, 12), LIVER, positive=False)
+    assert session.can_redo
+    session.redo()
+    assert (session.labelmap == clicked).all()
+    assert [click.positive for click in session.clicks] == [False, True]
+    assert [edit.undone for edit in audit.edits] == [False, False]
+    session.undo()
+    session.undo()
+    assert session.clicks == []
+    session.redo()
+    session.click((2, 2, 2), SPLEEN)
+    assert not session.can_redo
 
 
 def test_the_depth_of_the_history_is_the_users() -> None:
@@ -218,6 +241,38 @@ def test_following_an_undo_made_elsewhere_takes_the_click_back() -> None:
     assert session.follow(clicked) == "redone"
     assert session.clicks == [Click((2, 12, 12), LIVER, True)]
     assert (session.labelmap == clicked).all()
+
+
+def test_several_undos_and_redos_made_elsewhere_between_two_looks_are_followed() -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
+    states = [session.labelmap.copy()]
+    for column in (4, 12, 20):
+        session.click((2, 12, column), LIVER)
+        states.append(session.labelmap.copy())
+    for number, said in ((1, "undone"), (3, "redone"), (0, "undone"), (2, "redone")):
+        assert session.follow(states[number]) == said
+        assert [click.position[2] for click in session.clicks] == [4, 12, 20][:number]
+        assert (session.labelmap == states[number]).all()
+    session.click((2, 12, 20), LIVER)
+    # Nothing counts as painted, so that the click has its full effect.
+    assert (session.labelmap == states[3]).all()
+
+
+def test_undoing_two_brush_strokes_seen_as_one_leads_back_to_the_click_before_them() -> None:
+    session = session_of(np.zeros(SHAPE), np.zeros(SHAPE), stubborn, SessionOptions(carry_slices=0))
+    start = session.labelmap.copy()
+    session.click((2, 18, 18), LIVER)
+    clicked = session.labelmap.copy()
+    once = painted_block(session, SPLEEN)
+    twice = once.copy()
+    twice[3] = STOMACH
+    assert session.follow(twice) == "manual"
+    assert session.follow(once) == "manual"
+    assert session.follow(clicked) == "undone"
+    assert session.follow(start) == "undone"
+    assert session.clicks == []
+    assert session.follow(clicked) == "redone"
+    assert len(session.clicks) == 1
 
 
 def test_following_a_brush_takes_it_up() -> None:

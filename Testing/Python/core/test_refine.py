@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -329,3 +330,28 @@ def test_a_record_that_cannot_go_on_is_never_overwritten(
     assert (record.read_bytes(), first.read_bytes()) == (before, stored)
     assert main([*again, "--audit", str(case.folder / "new.json")]) == 0
     assert record.read_bytes() == before
+
+
+def test_a_result_never_takes_the_record_of_a_segmentation_with_the_same_stem(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    click = ("--click", f"{case.ras((3, 20, 42))},liver,+")
+    assert main(case.arguments(*click, output="out.seg.nrrd")) == 0
+    record = case.folder / "out.audit.json"
+    before = record.read_bytes()
+    assert main(case.arguments(*click, output="out.nii.gz")) == 1
+    assert "record of another segmentation" in capsys.readouterr().err
+    assert record.read_bytes() == before
+    assert not (case.folder / "out.nii.gz").exists()
+    # What is written anew may have its own record written anew.
+    assert main(case.arguments(*click, output="out.seg.nrrd")) == 0
+
+
+@pytest.mark.parametrize("victim", ["organs.json", "copy.safetensors"])
+def test_the_record_overwrites_neither_the_labels_nor_the_model(case: Case, victim: str) -> None:
+    shutil.copy(case.model, case.folder / "copy.safetensors")
+    before = (case.folder / victim).read_bytes()
+    used = replace(case, model=case.folder / "copy.safetensors", segmentation=case.folder / "organs.nii.gz")
+    more = ("--click", f"{case.ras((3, 20, 42))},liver,+", "--audit", str(case.folder / victim))
+    assert main(used.arguments(*more)) == 1
+    assert (case.folder / victim).read_bytes() == before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from udfa.edit_rules import Aim
+from udfa.masks import distance_mm
 from udfa.standing import PlaneMask, SliceClick, Standing
 
 LIVER, SPLEEN, STOMACH = 1, 2, 3
@@ -112,3 +113,22 @@ def test_pixels_of_a_part_of_a_slice_are_found_by_their_place_on_the_slice() -> 
     part = PlaneMask((slice(2, 4), slice(3, 6)), np.array([[1, 0, 1], [0, 1, 1]], bool))
     found = [(row, column) for row in range(8) for column in range(8) if part.contains((row, column))]
     assert found == [(2, 3), (2, 5), (3, 4), (3, 5)]
+
+
+def test_the_distance_from_a_new_stroke_is_worked_out_once_for_all_clicks_of_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points_of_calls: list[int] = []
+
+    def counting(shape: tuple[int, ...], points: list[tuple[int, int]], spacing_mm: tuple[float, float]) -> np.ndarray:
+        points_of_calls.append(len(points))
+        return distance_mm(shape, points, spacing_mm)
+
+    monkeypatch.setattr("udfa.standing.distance_mm", counting)
+    taken = [SliceClick(0, row, 6, LIVER, False, 1.0, made(columns(0, 8))) for row in range(8)]
+    turned = SliceClick(0, 4, 1, LIVER, True, 1.0, made(columns(0, 8)))
+    stands = standing(np.zeros((1, 8, 8)), *taken, turned)
+    fixed = stands.may_not_change(0, ALL, ADD, [(row, 0) for row in range(8)])
+    # Column 3 is as near to the new stroke in column 0 as to the old one in column 6.
+    assert (fixed == columns(4, 8)).all()
+    assert sorted(points_of_calls) == [1] * 8 + [8]

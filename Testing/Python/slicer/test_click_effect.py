@@ -63,6 +63,38 @@ def test_undo_and_redo_of_the_editor_restore_segments_and_prompts(make):
     assert bench.prompts == [((2, 15, 12), LIVER, True)]
 
 
+def test_several_quick_undos_of_the_editor_take_all_their_clicks_back(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    start = bench.labelmaps()
+    voxels = [(2, 15, 12), (3, 15, 12)]
+    for voxel in voxels:
+        bench.click(voxel)
+    end = bench.labelmaps()
+    bench.editor.logic.Undo()
+    bench.undo()
+    assert all((bench.labelmaps()[name] == start[name]).all() for name in start)
+    assert bench.prompts == []
+    bench.editor.logic.Redo()
+    bench.redo()
+    assert all((bench.labelmaps()[name] == end[name]).all() for name in end)
+    assert [position for position, _, _ in bench.prompts] == voxels
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [(edit.kind, edit.undone) for edit in edits] == [("click", False), ("click", False)]
+
+
+def test_after_an_undo_and_a_click_that_changes_nothing_the_editors_redo_brings_the_first_click_back(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    bench.undo()
+    bench.click((2, 15, 5))
+    bench.redo()
+    assert bench.labelmaps()["liver"][2, 15, 12]
+    assert [position for position, _, _ in bench.prompts] == [(2, 15, 5), (2, 15, 12)]
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [(edit.kind, edit.undone) for edit in edits] == [("click", False), ("click", False)]
+
+
 def test_one_click_is_one_step_of_undo_even_when_two_segments_change(make):
     bench = make(greedy_spleen())
     start = bench.labelmaps()

@@ -12,6 +12,8 @@ import slicer
 import vtk
 
 from doubles.click_bench import LIVER, SHAPE, SPLEEN, Bench, greedy_spleen, half_liver, truth
+from fakes.clicks import stubborn
+from udfa.audit import read_audit
 
 
 def begin(bench: Bench, voxel: tuple[int, int, int] = (2, 15, 12)) -> None:
@@ -89,6 +91,30 @@ def test_a_brush_stroke_during_a_click_is_kept_and_the_click_is_not_written(make
     assert liver[3, 2:5, 2:5].all()
 
 
+@pytest.mark.parametrize("put_away", [False, True])
+def test_a_click_that_was_not_written_leaves_nothing_behind_that_counts_as_painted(make, put_away):
+    bench = make(half_liver())
+    begin(bench)
+    if put_away:
+        bench.editor.deactivate()
+    paint(bench, (slice(0, 1), slice(2, 5), slice(2, 5)))
+    bench.gate.set()
+    bench.until(lambda: not bench.controller._run._outstanding)
+    if put_away:
+        bench.editor.activate()
+    bench.settle()
+    bench.click((2, 15, 12))
+    # 16 rows x 6 columns in 4 slices, as if there had been no first attempt, and the 9 painted voxels.
+    assert int(bench.labelmaps()["liver"].sum() - (half_liver() == LIVER).sum()) == 384 + 9
+    assert bench.prompts == [((2, 15, 12), LIVER, True)]
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [(edit.kind, edit.changed_voxels, edit.undone) for edit in edits] == [
+        ("click", 384, True),
+        ("manual", 9, False),
+        ("click", 384, False),
+    ]
+
+
 def paint(bench: Bench, box: tuple[slice, slice, slice]) -> None:
     """Paint a box of the liver with another tool."""
     from UDFASegmentationLib.ClickGrid import clickGrid
@@ -98,6 +124,22 @@ def paint(bench: Bench, box: tuple[slice, slice, slice]) -> None:
     bench.editor.logic.SaveStateForUndo()
     add = bench.editor.logic.ModificationModeAdd
     bench.editor.logic.ModifySegmentByLabelmap(bench.segmentation, "liver", modifier, add, True, False)
+
+
+def test_an_undo_during_a_click_takes_the_mark_of_the_click_before_it_away(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.click((2, 15, 12))
+    assert len(bench.prompts) == 1
+    with bench.segmenter.lock:
+        bench.controller.click([bench.ras((3, 15, 12))], True)
+        bench.editor.logic.Undo()
+        deadline = time.monotonic() + 0.4
+        while time.monotonic() < deadline:
+            slicer.app.processEvents()
+    bench.settle()
+    assert "click again" in bench.controller.status
+    assert bench.prompts == []
 
 
 @pytest.mark.parametrize("gone", ["liver", "spleen"])
@@ -200,6 +242,39 @@ def test_cache_and_undo_depth_are_those_of_the_settings(make):
     assert session.network.cache.budget_bytes == 96 * 1024**2
     # Twice: an edit by hand between two clicks takes a step as well.
     assert session.options.undo_depth == 14
+
+
+def test_a_stroke_that_comes_back_to_a_voxel_keeps_its_path(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.segmenter.opinion = stubborn
+    path = [(2, 2, 2), (2, 2, 28), (2, 28, 28), (2, 2, 2), (2, 28, 2)]
+    bench.click(*path)
+    # On the way from (2, 28, 28) back to the first voxel.
+    assert bench.labelmaps()["liver"][2, 15, 15]
+    assert [position for position, _, _ in bench.prompts] == path
+
+
+def test_a_stroke_ends_where_it_leaves_the_volume(make):
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.segmenter.opinion = stubborn
+    # In at the left, out at the top, and in again at the bottom: a straight line would go through the middle.
+    bench.click((2, 5, -4), (2, 5, 2), (2, 0, 12), (2, -9, 12), (2, 40, 12), (2, 31, 12))
+    assert [position for position, _, _ in bench.prompts] == [(2, 5, 2), (2, 0, 12)]
+    assert bench.labelmaps()["liver"][2, 0, 12]
+    assert not bench.labelmaps()["liver"][2, 15, 12]
+
+
+def test_a_volume_with_a_voxel_that_is_no_number_is_refused_as_it_is_for_segmenting(make):
+    bench = make(half_liver())
+    hu = slicer.util.arrayFromVolume(bench.volume).astype(np.float32)
+    hu[0, 0, 0] = np.nan
+    slicer.util.updateVolumeFromArray(bench.volume, hu)
+    assert "1 voxels are NaN or infinite" in bench.click((2, 15, 12))
+    assert bench.editor.host.calls == []
+    slicer.util.updateVolumeFromArray(bench.volume, np.nan_to_num(hu))
+    assert "384 voxels" in bench.click((2, 15, 12))
 
 
 def test_the_status_shows_the_milliseconds_since_the_click(make):

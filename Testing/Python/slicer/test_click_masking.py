@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 from vtk.util import numpy_support
 
-from doubles.click_bench import MATRIX, SHAPE, Bench, greedy_spleen
+from doubles.click_bench import MATRIX, SHAPE, Bench, greedy_spleen, half_liver
 from headless.samples import add_transform, ijk_to_ras
 from UDFASegmentationLib.VolumeConversion import orientedImage
 
@@ -140,6 +140,17 @@ def test_a_segment_below_the_others_does_not_keep_the_clicks_from_following_an_u
     assert [position for position, _, _ in bench.prompts] == [(2, 15, 12)]
     bench.redo()
     assert [position for position, _, _ in bench.prompts] == [(2, 15, 12), (2, 15, 20)]
+
+
+def test_segments_that_a_click_leaves_alone_cause_no_errors_in_slicers_log(make):
+    bench = make(half_liver())
+    addFence(bench)
+    bench.editor.node.SetOverwriteMode(bench.editor.node.OverwriteVisibleSegments)
+    errors = []
+    bench.segmentation.GetDisplayNode().AddObserver("ErrorEvent", lambda caller, event: errors.append(event))
+    # Rows 8-11 and 20-23 become liver; the fence between them lies in the box as well.
+    assert "changed" in bench.click((2, 10, 12), (2, 22, 12))
+    assert errors == []
 
 
 def test_where_two_segments_overlap_choosing_the_other_is_no_edit(make):
