@@ -114,6 +114,7 @@ class Segmenter:
         self.network = network
         self.config = config
         self.plan = plan or make_plan()
+        self._chosen: ExecutionPlan | None = None
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, plan: ExecutionPlan | None = None) -> Segmenter:
@@ -183,11 +184,15 @@ class Segmenter:
         self, task: _Task, uncertainty: bool, progress: ProgressCallback | None, cancelled: CancelCheck | None
     ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8] | None, str]]:
         """Yield (first slice, labels, entropy, "") per batch; on a fall-back (slice, empty, None, message)."""
-        depth, start, began = task.array.shape[0], 0, time.monotonic()
+        depth, start = task.array.shape[0], 0
+        began: float | None = None
         while start < depth:
             if cancelled is not None and cancelled():
                 raise CancelledError("Segmentation was cancelled; nothing was changed.")
             with self.lock:
+                if began is None:
+                    # What another run fell back to does not bind this one.
+                    self.plan, self._chosen, began = self._chosen or self.plan, None, time.monotonic()
                 stop, message = min(depth, start + self.plan.batch_size), ""
                 try:
                     labels, entropy = self._run_batch(task, start, stop, uncertainty)
@@ -218,6 +223,7 @@ class Segmenter:
             ) from error
         free_cached_memory(self.plan.device)
         message = f"Memory ran out ({self.plan.describe()}); going on with {lighter.describe()}."
+        self._chosen = self._chosen or self.plan
         self.plan = lighter
         return message
 

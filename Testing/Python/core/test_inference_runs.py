@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from udfa.devices import ExecutionPlan, make_plan
 from udfa.errors import CancelledError, UDFAError
 from udfa.inference import Progress, Segmenter
 
@@ -91,6 +92,16 @@ def test_every_kind_of_out_of_memory_is_understood(kit: Any, error: BaseExceptio
     segmenter = failing_segmenter(kit, [error])
     segmenter.segment(kit.volume(kit.random_hu((4, 20, 20))))
     assert segmenter.network.sizes == [4, 2, 2]
+
+
+def test_the_next_run_starts_with_the_plan_that_was_chosen(kit: Any) -> None:
+    """Memory may be free again, and a model is shared by all runs of a program."""
+    segmenter = failing_segmenter(kit, [cuda_error() for _ in range(4)])
+    volume = kit.volume(kit.random_hu((4, 20, 20)))
+    assert segmenter.segment(volume).plan == ExecutionPlan("cpu", make_plan("cpu").dtype, 1)
+    again = segmenter.segment(volume)
+    assert (again.plan, again.warnings) == (kit.plan(4, "cpu:0"), [])
+    assert segmenter.network.sizes[8:] == [4]
 
 
 def test_memory_that_runs_out_late_costs_no_finished_slice(kit: Any) -> None:
