@@ -40,6 +40,12 @@ class ExecutionPlan:
             return make_plan("cpu", batch_size=1)
         return None
 
+    def wider(self) -> ExecutionPlan:
+        """Return the plan in float32; on the CPU when the accelerator's memory may be too small for it."""
+        if self.device != "cpu" and self.batch_size == 1:
+            return make_plan("cpu", batch_size=1, precision="float32")
+        return replace(self, dtype=torch.float32)
+
     def describe(self) -> str:
         """Return the plan in a few words for messages."""
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}, batches of {self.batch_size}"

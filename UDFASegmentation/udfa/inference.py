@@ -85,6 +85,10 @@ class SegmentationResult:
     """What looked wrong with the input, and fall-backs during the run, in plain words."""
 
 
+class NotFiniteError(UDFAError, RuntimeError):
+    """The network gave NaN or infinity, as where half precision overflows."""
+
+
 @dataclass(frozen=True)
 class _Task:
     """One run's fixed parts."""
@@ -213,7 +217,12 @@ class Segmenter:
             raise CancelledError("Segmentation was cancelled; nothing was changed.")
 
     def lighten(self, error: BaseException) -> str:
-        """Switch to the next lighter plan after running out of memory and say so; re-raise any other error."""
+        """Switch to a plan without what failed and say so; re-raise errors that no other plan avoids.
+
+        After running out of memory it is the next lighter plan, and float32 where half precision overflowed.
+        """
+        if isinstance(error, NotFiniteError) and self.plan.dtype != torch.float32:
+            return self._go_on_with(self.plan.wider(), "The network's values are not finite")
         if not is_out_of_memory(error):
             raise error
         lighter = self.plan.lighter()
@@ -222,9 +231,12 @@ class Segmenter:
                 "Memory ran out even with one slice at a time on the CPU. Close other programs or crop the volume."
             ) from error
         free_cached_memory(self.plan.device)
-        message = f"Memory ran out ({self.plan.describe()}); going on with {lighter.describe()}."
+        return self._go_on_with(lighter, "Memory ran out")
+
+    def _go_on_with(self, plan: ExecutionPlan, reason: str) -> str:
+        message = f"{reason} ({self.plan.describe()}); going on with {plan.describe()}."
         self._chosen = self._chosen or self.plan
-        self.plan = lighter
+        self.plan = plan
         return message
 
     @torch.inference_mode()
@@ -273,7 +285,7 @@ class Segmenter:
         tile = tile.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits: Tensor = network(tile)
-        return logits.float().softmax(dim=1)
+        return self._shares(logits)
 
     @torch.inference_mode()
     def encode(self, tile: Tensor) -> EncoderFeatures:
@@ -289,7 +301,17 @@ class Segmenter:
         channels = None if prompt is None else prompt.channels
         with self._autocast():
             logits = self.network.decode(features, prompt=values, prompt_channels=channels)[0]
-        return logits.float().softmax(dim=1)
+        return self._shares(logits)
+
+    def _shares(self, logits: Tensor) -> Tensor:
+        """(n, K, h, w) -> class probabilities, float32. NaN would count as background, so it is an error."""
+        logits = logits.float()
+        if not torch.isfinite(logits).all():
+            raise NotFiniteError(
+                f"The network's values are not finite ({self.plan.describe()}). Run it on another device; if they are "
+                f"not there either, the checkpoint is of no use."
+            )
+        return logits.softmax(dim=1)
 
     def _placed_network(self) -> UDFA:
         """The network on the plan's device."""
