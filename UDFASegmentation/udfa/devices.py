@@ -12,6 +12,9 @@ from udfa.errors import InvalidInputError
 
 DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
+"""In the messages of CUDA and mps, of torch's allocator on Linux and macOS, of that on Windows, of cuBLAS and cuDNN."""
+
 
 @dataclass(frozen=True)
 class ExecutionPlan:
@@ -36,6 +39,12 @@ class ExecutionPlan:
         if self.device != "cpu":
             return make_plan("cpu", batch_size=1)
         return None
+
+    def wider(self) -> ExecutionPlan:
+        """Return the plan in float32; on the CPU when the accelerator's memory may be too small for it."""
+        if self.device != "cpu" and self.batch_size == 1:
+            return make_plan("cpu", batch_size=1, precision="float32")
+        return replace(self, dtype=torch.float32)
 
     def describe(self) -> str:
         """Return the plan in a few words for messages."""
@@ -80,11 +89,13 @@ def make_plan(device: str = "auto", batch_size: int | None = None, precision: st
     available = available_devices()
     if device == "auto":
         device = kind = available[0]
-    if kind not in available:
-        raise InvalidInputError(f"Device '{device}' is not available here. Available: {', '.join(available)}.")
+    if kind not in available or not _has_number(device):
+        raise InvalidInputError(
+            f"Device '{device}' is not available here. Available: {', '.join(_numbered(available))}."
+        )
     dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if precision == "auto":
-        dtype = _best_dtype(kind)
+        dtype = _best_dtype(device)
     elif precision in dtypes:
         dtype = dtypes[precision]
     else:
@@ -94,13 +105,33 @@ def make_plan(device: str = "auto", batch_size: int | None = None, precision: st
     return ExecutionPlan(device, dtype, batch_size or {"cuda": 16, "mps": 8, "cpu": 4}[kind])
 
 
-def _best_dtype(kind: str) -> torch.dtype:
+def _has_number(device: str) -> bool:
+    """Whether there is a device of that number; of those other than cuda there is one, number 0."""
+    kind, colon, number = device.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    return not colon or (number.isdecimal() and int(number) < count)
+
+
+def _numbered(available: list[str]) -> list[str]:
+    """The devices, several of kind cuda one by one."""
+    count = torch.cuda.device_count() if "cuda" in available else 0
+    cards = [f"cuda:{number}" for number in range(count)] if count > 1 else ["cuda"]
+    return [name for device in available for name in (cards if device == "cuda" else [device])]
+
+
+def _best_dtype(device: str) -> torch.dtype:
     """Half precision where the hardware computes in it, float32 elsewhere."""
+    kind = device.split(":")[0]
     if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if _graphics_compute_bf16(device) else torch.float16
     if kind == "cpu" and cpu_computes_bf16():
         return torch.bfloat16
     return torch.float32
+
+
+def _graphics_compute_bf16(device: str) -> bool:
+    """Whether a GPU has bfloat16 instructions; torch.cuda.is_bf16_supported also counts those that emulate it."""
+    return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
 
 
 def cpu_computes_bf16() -> bool:
@@ -115,12 +146,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def free_cached_memory(device: str) -> None:
     """Give cached device memory back before trying a lighter plan."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
-    elif device == "mps":
+    elif device.startswith("mps"):
         torch.mps.empty_cache()

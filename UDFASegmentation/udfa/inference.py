@@ -85,6 +85,10 @@ class SegmentationResult:
     """What looked wrong with the input, and fall-backs during the run, in plain words."""
 
 
+class NotFiniteError(UDFAError, RuntimeError):
+    """The network gave NaN or infinity, as where half precision overflows."""
+
+
 @dataclass(frozen=True)
 class _Task:
     """One run's fixed parts."""
@@ -114,6 +118,7 @@ class Segmenter:
         self.network = network
         self.config = config
         self.plan = plan or make_plan()
+        self._chosen: ExecutionPlan | None = None
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, plan: ExecutionPlan | None = None) -> Segmenter:
@@ -183,11 +188,15 @@ class Segmenter:
         self, task: _Task, uncertainty: bool, progress: ProgressCallback | None, cancelled: CancelCheck | None
     ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8] | None, str]]:
         """Yield (first slice, labels, entropy, "") per batch; on a fall-back (slice, empty, None, message)."""
-        depth, start, began = task.array.shape[0], 0, time.monotonic()
+        depth, start = task.array.shape[0], 0
+        began: float | None = None
         while start < depth:
             if cancelled is not None and cancelled():
                 raise CancelledError("Segmentation was cancelled; nothing was changed.")
             with self.lock:
+                if began is None:
+                    # What another run fell back to does not bind this one.
+                    self.plan, self._chosen, began = self._chosen or self.plan, None, time.monotonic()
                 stop, message = min(depth, start + self.plan.batch_size), ""
                 try:
                     labels, entropy = self._run_batch(task, start, stop, uncertainty)
@@ -208,7 +217,12 @@ class Segmenter:
             raise CancelledError("Segmentation was cancelled; nothing was changed.")
 
     def lighten(self, error: BaseException) -> str:
-        """Switch to the next lighter plan after running out of memory and say so; re-raise any other error."""
+        """Switch to a plan without what failed and say so; re-raise errors that no other plan avoids.
+
+        After running out of memory it is the next lighter plan, and float32 where half precision overflowed.
+        """
+        if isinstance(error, NotFiniteError) and self.plan.dtype != torch.float32:
+            return self._go_on_with(self.plan.wider(), "The network's values are not finite")
         if not is_out_of_memory(error):
             raise error
         lighter = self.plan.lighter()
@@ -217,8 +231,12 @@ class Segmenter:
                 "Memory ran out even with one slice at a time on the CPU. Close other programs or crop the volume."
             ) from error
         free_cached_memory(self.plan.device)
-        message = f"Memory ran out ({self.plan.describe()}); going on with {lighter.describe()}."
-        self.plan = lighter
+        return self._go_on_with(lighter, "Memory ran out")
+
+    def _go_on_with(self, plan: ExecutionPlan, reason: str) -> str:
+        message = f"{reason} ({self.plan.describe()}); going on with {plan.describe()}."
+        self._chosen = self._chosen or self.plan
+        self.plan = plan
         return message
 
     @torch.inference_mode()
@@ -267,7 +285,7 @@ class Segmenter:
         tile = tile.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits: Tensor = network(tile)
-        return logits.float().softmax(dim=1)
+        return self._shares(logits)
 
     @torch.inference_mode()
     def encode(self, tile: Tensor) -> EncoderFeatures:
@@ -283,7 +301,17 @@ class Segmenter:
         channels = None if prompt is None else prompt.channels
         with self._autocast():
             logits = self.network.decode(features, prompt=values, prompt_channels=channels)[0]
-        return logits.float().softmax(dim=1)
+        return self._shares(logits)
+
+    def _shares(self, logits: Tensor) -> Tensor:
+        """(n, K, h, w) -> class probabilities, float32. NaN would count as background, so it is an error."""
+        logits = logits.float()
+        if not torch.isfinite(logits).all():
+            raise NotFiniteError(
+                f"The network's values are not finite ({self.plan.describe()}). Run it on another device; if they are "
+                f"not there either, the checkpoint is of no use."
+            )
+        return logits.softmax(dim=1)
 
     def _placed_network(self) -> UDFA:
         """The network on the plan's device."""

@@ -258,6 +258,9 @@ def write_image(image: sitk.Image, path: Path) -> None:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             # The writer of NIfTI says nothing of a full disk.
             check_nifti(path)
+        if path.name.lower().endswith(".mha"):
+            # Nor does that of MetaImage in SimpleITK before 2.4.
+            check_metaimage(path)
     except (RuntimeError, InvalidInputError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise UDFAError(

@@ -125,7 +125,7 @@ def measured(report: ValidationReport) -> dict[str, Any]:
         return {}
     return {
         "protocol": "Dice of whole volumes at native resolution on the validation patients",
-        "mean_dice": round(report.mean_dice, 4),
+        **_rounded({"mean_dice": report.mean_dice}),
         "dice": _rounded(report.dice),
         "cases": {case: _rounded(scores) for case, scores in report.cases.items()},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -76,6 +78,42 @@ def test_the_cpu_uses_bfloat16_only_where_it_has_instructions_for_it(
     assert make_plan("cpu").dtype == (torch.bfloat16 if expected else torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("major", "expected"),
+    [(6, torch.float16), (7, torch.float16), (8, torch.bfloat16), (9, torch.bfloat16)],
+)
+def test_graphics_that_only_emulate_bfloat16_use_float16(
+    monkeypatch: pytest.MonkeyPatch, major: int, expected: torch.dtype
+) -> None:
+    """torch says of any graphics that bfloat16 is supported, but before generation 8 it is emulated."""
+    asked: list[str] = []
+
+    def properties(device: str) -> SimpleNamespace:
+        asked.append(device)
+        return SimpleNamespace(major=major)
+
+    pretend_graphics(monkeypatch, 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *arguments: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert make_plan("cuda:1").dtype == expected
+    assert asked == ["cuda:1"]
+
+
+@pytest.mark.parametrize("device", ["cuda:2", "cuda:-1", "cuda:one", "cuda:", "mps:1", "cpu:one"])
+def test_a_number_that_no_device_has_is_refused(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    pretend_graphics(monkeypatch, 2)
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cuda", "mps", "cpu"])
+    with pytest.raises(InvalidInputError, match=rf"'{device}' is not .* Available: cuda:0, cuda:1, mps, cpu"):
+        make_plan(device)
+
+
+def pretend_graphics(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let torch believe that there are so many NVIDIA graphics cards."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.version, "hip", None)
+
+
 def test_an_older_torch_that_cannot_tell_uses_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert cpu_computes_bf16() is False
@@ -88,6 +126,10 @@ def test_an_older_torch_that_cannot_tell_uses_float32(monkeypatch: pytest.Monkey
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        # Windows has words of its own.
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from udfa.devices import ExecutionPlan, make_plan
 from udfa.errors import CancelledError, UDFAError
 from udfa.inference import Progress, Segmenter
 
@@ -93,6 +94,16 @@ def test_every_kind_of_out_of_memory_is_understood(kit: Any, error: BaseExceptio
     assert segmenter.network.sizes == [4, 2, 2]
 
 
+def test_the_next_run_starts_with_the_plan_that_was_chosen(kit: Any) -> None:
+    """Memory may be free again, and a model is shared by all runs of a program."""
+    segmenter = failing_segmenter(kit, [cuda_error() for _ in range(4)])
+    volume = kit.volume(kit.random_hu((4, 20, 20)))
+    assert segmenter.segment(volume).plan == ExecutionPlan("cpu", make_plan("cpu").dtype, 1)
+    again = segmenter.segment(volume)
+    assert (again.plan, again.warnings) == (kit.plan(4, "cpu:0"), [])
+    assert segmenter.network.sizes[8:] == [4]
+
+
 def test_memory_that_runs_out_late_costs_no_finished_slice(kit: Any) -> None:
     config = kit.config()
 
@@ -119,6 +130,53 @@ def test_running_out_of_memory_on_the_lightest_plan_says_what_to_do(kit: Any) ->
     with pytest.raises(UDFAError, match=r"one slice at a time on the CPU\. Close other programs or crop"):
         segmenter.segment(kit.volume(kit.random_hu((4, 20, 20))))
     assert segmenter.network.sizes == [2, 1]
+
+
+class OverflowsInHalfPrecision(nn.Module):
+    """Its convolution leaves the range of float16 (65,504); on one device also that of float32."""
+
+    def __init__(self, inner: nn.Module, broken: bool = False) -> None:
+        super().__init__()
+        self.inner, self.broken = inner, broken
+        self.large = nn.Conv2d(3, 1, kernel_size=1, bias=False)
+        nn.init.constant_(self.large.weight, 1e30 if broken else 1e6)
+        self.runs: list[tuple[torch.dtype, int]] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        large = self.large(image + 1e9 if self.broken else image)
+        self.runs.append((large.dtype, len(image)))
+        return self.inner(image) + (large - large)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_what_overflows_in_half_precision_is_run_again_in_float32(kit: Any, device: str) -> None:
+    """NaN would otherwise count as background: an empty result without a word."""
+    config = kit.config()
+    network = OverflowsInHalfPrecision(kit.ThresholdNetwork(config.preprocessing, (50.5, 150.5)))
+    segmenter = Segmenter(network, config, ExecutionPlan(device, torch.float16, 2))  # type: ignore[arg-type]
+    volume = kit.volume(kit.random_hu((3, 20, 20)))
+    result = segmenter.segment(volume)
+    np.testing.assert_array_equal(result.labelmap, intensity_rule(volume.array))
+    assert network.runs == [(torch.float16, 2), (torch.float32, 2), (torch.float32, 1)]
+    assert result.warnings == [
+        f"The network's values are not finite ({device}, float16, batches of 2); going on with {device}, float32, "
+        "batches of 2."
+    ]
+
+
+def test_an_accelerator_whose_memory_is_too_small_for_float32_leaves_it_to_the_cpu(kit: Any) -> None:
+    """Otherwise a run would go to and fro between float16, which overflows, and float32, which does not fit."""
+    config = kit.config()
+    network = OverflowsInHalfPrecision(kit.ThresholdNetwork(config.preprocessing, (50.5, 150.5)))
+    segmenter = Segmenter(network, config, ExecutionPlan("cpu:0", torch.float16, 1))  # type: ignore[arg-type]
+    assert segmenter.segment(kit.volume(kit.random_hu((1, 20, 20)))).plan.device == "cpu"
+
+
+def test_values_that_are_not_finite_in_float32_are_an_error(kit: Any) -> None:
+    config = kit.config()
+    network = OverflowsInHalfPrecision(kit.ThresholdNetwork(config.preprocessing, (50.5, 150.5)), broken=True)
+    with pytest.raises(UDFAError, match=r"not finite \(cpu, float32, batches of 4\)\. Run it on another device"):
+        Segmenter(network, config, kit.plan()).segment(kit.volume(kit.random_hu((1, 20, 20))))  # type: ignore[arg-type]
 
 
 def test_other_errors_pass_through_unchanged(kit: Any) -> None:

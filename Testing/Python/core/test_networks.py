@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import vision_transformer
 
 from udfa.config import BACKBONE_WIDTHS, NetworkConfig, from_dict
 from udfa.errors import InvalidInputError
@@ -35,6 +36,21 @@ def on_meta(**fields: Any) -> UDFA:
     """A network without memory, for what only concerns names and shapes."""
     with torch.device("meta"):
         return UDFA(NetworkConfig(**fields))
+
+
+@pytest.mark.parametrize("name", ["mini", "dinov2_vits14"])
+def test_networks_are_built_without_memory_by_timm_before_1_0_21_too(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the shares of dropped paths from a tensor, and every checkpoint is first built without memory."""
+
+    def rates(largest: float, depth: int, *_: object) -> list[float]:
+        return [share.item() for share in torch.linspace(0, largest, depth)]
+
+    monkeypatch.setattr(vision_transformer, "calculate_drop_path_rates", rates, raising=False)
+    network = on_meta(backbone=name)
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+    assert len(network.backbone.vit.blocks) == 12
 
 
 @pytest.mark.parametrize("name", ["mini_network", "vits_network"])

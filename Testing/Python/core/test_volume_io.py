@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from udfa.errors import InvalidInputError, UDFAError
+from udfa.metaimage_header import check_metaimage
 from udfa.volume_io import OUTPUT_SUFFIXES, image_from_array, read_volume, write_array, written_aside
 
 RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -114,6 +115,24 @@ def test_a_truncated_file_is_never_read_as_if_it_were_whole(
     (tmp_path / f"cut{suffix}").write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InvalidInputError, match=r"truncated|no NIfTI|damaged"):
         read_volume(tmp_path / f"cut{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [(".mha", 1), (".mhd", 1), (".mhd", 100)])
+def test_bytes_that_a_metaimage_lacks_are_counted_before_it_is_read(tmp_path: Path, suffix: str, lost: int) -> None:
+    """SimpleITK before 2.4 reads a truncated file, and what is missing as zeros."""
+    write_image(tmp_path / f"a{suffix}", useCompression=False)
+    data = tmp_path / ("a.raw" if suffix == ".mhd" else "a.mha")
+    check_metaimage(tmp_path / f"a{suffix}")
+    data.write_bytes(data.read_bytes()[:-lost])
+    with pytest.raises(InvalidInputError, match=rf"{data.name} is truncated: \d+ bytes of voxels expected, \d+ found"):
+        check_metaimage(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float32, np.float64])
+def test_whole_metaimages_of_every_type_are_read(tmp_path: Path, kind: type) -> None:
+    image = sitk.GetImageFromArray(np.arange(60).reshape(3, 4, 5).astype(kind))
+    sitk.WriteImage(image, str(tmp_path / "a.mha"), useCompression=False)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.mha").array, np.arange(60).reshape(3, 4, 5))
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])

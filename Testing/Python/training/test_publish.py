@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 from pathlib import Path
 
-from udfa_training.publish import commit, joined_terms
+from udfa_training.publish import commit, joined_terms, measured
+from udfa_training.validation import ValidationReport
 
 
 def git(folder: Path, *words: str) -> None:
@@ -32,3 +35,16 @@ def test_terms_are_named_once_also_after_several_runs() -> None:
     first = joined_terms(["research only", "CC BY 4.0"])
     assert first == "research only; CC BY 4.0"
     assert joined_terms([first, "CC BY 4.0", "CC BY-NC 4.0"]) == "research only; CC BY 4.0; CC BY-NC 4.0"
+
+
+def test_a_mean_over_labels_that_no_validation_case_has_is_left_out() -> None:
+    """NaN is no JSON: other readers of the checkpoint's metadata would stop at it."""
+    report = ValidationReport({"a": {"liver": math.nan}, "b": {"liver": math.nan}})
+    facts = measured(report)
+    assert (facts["dice"], facts["cases"], "mean_dice" in facts) == ({}, {"a": {}, "b": {}}, False)
+    json.dumps(facts, allow_nan=False)
+
+
+def test_the_mean_is_over_the_labels_that_validation_cases_have() -> None:
+    report = ValidationReport({"a": {"liver": 0.5, "spleen": math.nan}, "b": {"liver": 0.75, "spleen": math.nan}})
+    assert measured(report)["mean_dice"] == 0.625

@@ -5,12 +5,15 @@ Both are timm VisionTransformers and are run in quarters, so that adapters can w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from udfa.config import BACKBONE_WIDTHS
 from udfa.errors import CheckpointError, InvalidInputError
@@ -32,8 +35,23 @@ TIMM_NAMES: dict[str, str] = {
 }
 
 
+class _SpacesOnTheCpu(TorchFunctionMode):
+    """Makes torch.linspace on the CPU: timm before 1.0.21 reads numbers from it, which the meta device has not."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        place = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **place})
+
+
 def create_vit(name: str) -> VisionTransformer:
     """Return the randomly initialised vision transformer of that name (a key of BACKBONE_WIDTHS)."""
+    with _SpacesOnTheCpu():
+        return _create_vit(name)
+
+
+def _create_vit(name: str) -> VisionTransformer:
     if name == "mini":
         return VisionTransformer(
             img_size=224,
