@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import udfa
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.checks import check_volume
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label
@@ -99,6 +100,8 @@ def run_segment(job: SegmentJob, messages: Messages) -> Outcome:
     labels = chosen_labels(info, job.labels)
     messages.note(f"Reading {job.input}")
     volume = read_volume(job.input)
+    for warning in check_volume(volume, info.config.preprocessing):
+        messages.warning(warning)
     messages.note(f"Loading {info.name} ({info.config.task})")
     if not info.backbone_inside and job.backbone_weights is None:
         messages.note(

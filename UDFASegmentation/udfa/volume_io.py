@@ -188,8 +188,9 @@ def volume_from_image(image: sitk.Image, name: str) -> Volume:
     """Convert a SimpleITK image to a checked Volume; `name` is used in messages."""
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InvalidInputError(
-            f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel (RGB or vector). "
-            f"Convert it to a scalar volume first (Slicer: Vector to Scalar Volume)."
+            f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel: a colour or vector image, or a "
+            f"sequence of frames. Give one scalar volume (Slicer: Vector to Scalar Volume; of a sequence, save the "
+            f"volume that shows the frame)."
         )
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]

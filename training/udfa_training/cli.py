@@ -1,4 +1,4 @@
-"""Command line of the training package: udfa-train prepare, fit, evaluate."""
+"""Command line of the training package: udfa-train prepare, pretrain, fit, evaluate, ablate."""
 
 from __future__ import annotations
 
