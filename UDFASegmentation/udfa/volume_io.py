@@ -88,7 +88,7 @@ def _explain(text: str) -> str:
 
 
 def _read_dicom_folder(folder: Path) -> sitk.Image:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    series = _dicom_series(folder)
     if not series:
         raise InvalidInputError(f"{folder} holds no DICOM image series. Give the folder that contains the slice files.")
     files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
@@ -110,6 +110,16 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
     if len(names) > 1:
         _check_slice_places(names, folder)
     return image
+
+
+def _dicom_series(folder: Path) -> tuple[str, ...]:
+    """UIDs of the image series in a folder, without ITK's own warning when there are none."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def _unlisted_dicom_files(folder: Path, listed: Sequence[str]) -> list[str]:
