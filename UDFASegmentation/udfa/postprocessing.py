@@ -17,7 +17,7 @@ def keep_largest_component(labelmap: NDArray[np.uint8], value: int) -> int:
     Returns:
         Number of voxels set to background.
     """
-    box = bounding_box(labelmap, value)
+    box = label_box(labelmap, value)
     if box is None:
         return 0
     region = labelmap[box]
@@ -32,7 +32,7 @@ def keep_largest_component(labelmap: NDArray[np.uint8], value: int) -> int:
     return int(np.count_nonzero(small))
 
 
-def bounding_box(labelmap: NDArray[np.uint8], value: int) -> tuple[slice, slice, slice] | None:
+def label_box(labelmap: NDArray[np.uint8], value: int) -> tuple[slice, slice, slice] | None:
     """Return the smallest box (D, H, W slices) that holds a label, or None if the label is absent."""
     planes = np.flatnonzero([bool((plane == value).any()) for plane in labelmap])
     if len(planes) == 0:

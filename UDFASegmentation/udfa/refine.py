@@ -25,7 +25,7 @@ from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
-from udfa.segment_command import check_distinct, check_places
+from udfa.segment_command import check_distinct, check_labels, check_places
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
 from udfa.volume_io import read_volume, written_aside
@@ -204,13 +204,8 @@ def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:
     Raises:
         InvalidInputError: The model lacks one of them.
     """
+    check_labels(names, info)
     known = {name: value for value, name in enumerate(info.config.labels, start=1)}
-    unknown = sorted({name for name in names if name not in known})
-    if unknown:
-        raise InvalidInputError(
-            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}. "
-            f"Another model is chosen with --model."
-        )
     return [known[name] for name in names]
 
 

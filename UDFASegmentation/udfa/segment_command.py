@@ -140,12 +140,18 @@ def chosen_labels(info: CheckpointInfo, names: Optional[tuple[str, ...]]) -> dic
     Raises:
         InvalidInputError: The model lacks one of them.
     """
-    unknown = [name for name in names or () if name not in info.config.labels]
+    check_labels(names or (), info)
+    return {value: label for value, label in enumerate(info.labels, start=1) if names is None or label.name in names}
+
+
+def check_labels(names: Iterable[str], info: CheckpointInfo) -> None:
+    """Raise InvalidInputError if the model lacks a label."""
+    unknown = sorted({name for name in names if name not in info.config.labels})
     if unknown:
         raise InvalidInputError(
-            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}."
+            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}. "
+            f"Another model is chosen with --model."
         )
-    return {value: label for value, label in enumerate(info.labels, start=1) if names is None or label.name in names}
 
 
 def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult) -> dict[str, Any]:

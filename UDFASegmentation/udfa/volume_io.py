@@ -20,7 +20,7 @@ from udfa.nifti_header import check_nifti
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that `read_volume` accepts; a folder is read as a DICOM series."""
 
-OUTPUT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+ARRAY_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """File names that `write_array` accepts: formats that keep header and voxels in one file."""
 
 UNEVEN_SLICES = 0.1
@@ -259,7 +259,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
 
     Args:
         image: The image.
-        path: A name that `written_aside` gave, ending in one of OUTPUT_SUFFIXES.
+        path: A name that `written_aside` gave, ending in one of ARRAY_SUFFIXES.
 
     Raises:
         UDFAError: It could not be written whole, as on a full disk.
@@ -281,10 +281,10 @@ def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> No
     """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half.
 
     Raises:
-        InvalidInputError: The file name ends in none of OUTPUT_SUFFIXES.
+        InvalidInputError: The file name ends in none of ARRAY_SUFFIXES.
         UDFAError: The file could not be written whole, as on a full disk.
     """
-    if not path.name.lower().endswith(OUTPUT_SUFFIXES):
-        raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(OUTPUT_SUFFIXES)}.")
+    if not path.name.lower().endswith(ARRAY_SUFFIXES):
+        raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(ARRAY_SUFFIXES)}.")
     with written_aside(path) as aside:
         write_image(image_from_array(array, reference), aside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from udfa.postprocessing import bounding_box, keep_largest_component
+from udfa.postprocessing import keep_largest_component, label_box
 
 TWO_ISLANDS = np.array(
     [
@@ -62,5 +62,5 @@ def test_a_view_with_negative_strides_is_cleaned_in_place() -> None:
 
 
 def test_the_bounding_box_is_tight() -> None:
-    assert bounding_box(TWO_ISLANDS, 2) == (slice(0, 3), slice(2, 3), slice(2, 5))
-    assert bounding_box(TWO_ISLANDS, 9) is None
+    assert label_box(TWO_ISLANDS, 2) == (slice(0, 3), slice(2, 3), slice(2, 5))
+    assert label_box(TWO_ISLANDS, 9) is None
