@@ -4,7 +4,7 @@
 #   make test          lint, then the whole test suite
 #   make lint          ruff (rules and format), mypy
 #   make format        let ruff correct what it can
-#   make screenshots   take the picture of the README and the Extensions Manager from the demo
+#   make screenshots   take the pictures of the README and the Extensions Manager, but not the plots
 #   make icons         render the PNG icons from the SVG files (needs rsvg-convert: apt install librsvg2-bin)
 #   make clean         remove what these commands wrote, the virtual environment included
 #

@@ -36,13 +36,15 @@ class UDFASegmentation(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "SegmentEditor", "SubjectHierarchy", "Volumes", "Terminologies"]
         parent.contributors = ["UDFA contributors"]
         parent.helpText = _(
-            "Segments organs in CT and MR volumes with one click, on this computer, and lets you correct the result. "
-            "Choose a volume and a model, then press <b>Segment</b>. Nothing leaves this computer.<p>"
+            "Segments abdominal organs in CT and the heart's chambers in cine MR, on this computer, and lets you "
+            "correct the result by clicks. Choose a volume and a model, then press <b>Segment</b>. Nothing leaves this "
+            'computer.<p><a href="https://github.com/SlicerUDFA/SlicerUDFA#in-slicer">Step by step</a><p>'
             "For research; not a medical device: a qualified reader has to check every result."
         )
         parent.acknowledgementText = _(
-            "The network follows the abstract of U-DFA (arXiv 2510.00585): a U-Net around a frozen DINOv2 vision "
-            "transformer, joined by local-global fusion adapters. Code and weights of this extension are its own."
+            "The network follows the abstract of U-DFA (arXiv 2510.00585): a U-Net around a frozen vision "
+            "transformer, joined by local-global fusion adapters. Code and weights of this extension are its own; the "
+            "transformer of the bundled models is not DINOv2, but a small one that this project trained."
         )
         slicer.app.connect("startupCompleted()", onStartupCompleted)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from udfa.postprocessing import bounding_box
+from udfa.postprocessing import label_box
 
 Position = tuple[int, int, int]
 """Voxel (D, H, W)."""
@@ -67,7 +67,7 @@ def next_click(
         slice_axis: Axis across which the slices are stacked; depth and jitter stay within a slice.
     """
     wrong = current != reference
-    box = bounding_box(wrong.view(np.uint8), 1)
+    box = label_box(wrong.view(np.uint8), 1)
     if box is None:
         return None
     numbered, count = ndimage.label(wrong[box])

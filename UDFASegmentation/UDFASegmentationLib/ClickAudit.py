@@ -8,11 +8,10 @@ from typing import Any
 
 import vtk
 
+from udfa.output_names import AUDIT_SUFFIX
+
 AUDIT = "UDFA.Audit"
 """Node attribute with the record of all clicks, a JSON document; older records of other models get .1, .2 and so on."""
-
-SUFFIX = ".audit.json"
-"""Ending of the record's file, after the stem of the segmentation's; as `udfa refine` has it."""
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".seg.vtm", ".nii.gz")
 
@@ -39,7 +38,7 @@ def auditFile(segmentationFile: Path) -> Path:
     """Return where the record of a stored segmentation goes."""
     name = segmentationFile.name
     ending = next((e for e in SEGMENTATION_SUFFIXES if name.lower().endswith(e)), segmentationFile.suffix)
-    return segmentationFile.with_name(name[: len(name) - len(ending)] + SUFFIX)
+    return segmentationFile.with_name(name[: len(name) - len(ending)] + AUDIT_SUFFIX)
 
 
 def writeAudit(segmentationNode: Any, segmentationFile: Path) -> Path | None:

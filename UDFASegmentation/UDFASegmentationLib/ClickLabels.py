@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from udfa.labels import Label
+from UDFASegmentationLib.SegmentTags import terminologyOf
 
 TerminologyKey = tuple[str, str]
 """Codes of a terminology entry: type, and modifier (empty if there is none), each as 'scheme^value'."""
@@ -71,13 +72,6 @@ def _fitsName(segment: Any, segmentID: str, label: Label) -> bool:
     return segmentID.casefold() in names or (segment.GetName() or "").casefold() in names
 
 
-def terminologyOf(segment: Any) -> str:
-    """Return a segment's serialised terminology entry, empty if it has none; `GetTerminology` came with Slicer 5.10."""
-    if hasattr(segment, "GetTerminology"):
-        return segment.GetTerminology() or ""
-    return segmentTag(segment, segment.GetTerminologyEntryTagName())
-
-
 def terminologyKey(entry: str) -> Optional[TerminologyKey]:
     """Return the codes of a serialised terminology entry; None if it names no type."""
     parts = entry.split("~")
@@ -85,19 +79,3 @@ def terminologyKey(entry: str) -> Optional[TerminologyKey]:
         return None
     kind, modifier = ("^".join(part.split("^")[:2]).strip("^") for part in parts[2:4])
     return (kind, modifier) if kind else None
-
-
-def segmentTag(segment: Any, name: str) -> str:
-    """Return a tag of a segment, empty if it has none."""
-    if not segment.HasTag(name):
-        return ""
-    found = vtkReference()
-    segment.GetTag(name, found)
-    return str(found)
-
-
-def vtkReference() -> Any:
-    """Return an empty text that VTK methods can fill."""
-    import vtk
-
-    return vtk.reference("")

@@ -9,7 +9,7 @@ from typing import Any
 
 import vtk
 
-from UDFASegmentationLib.ClickLabels import segmentTag
+from UDFASegmentationLib.SegmentTags import segmentTag
 
 LOCKED = "UDFA.Locked"
 """Node attribute: JSON of whether segments are locked, by ID. Also the tag, with the value 1, of locked segments.

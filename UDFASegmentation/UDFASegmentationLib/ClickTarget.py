@@ -11,9 +11,10 @@ from slicer.i18n import tr as _
 from udfa.errors import InvalidInputError
 from udfa.models import ModelEntry
 from UDFASegmentationLib.ClickGrid import ClickGrid, clickGrid
-from UDFASegmentationLib.ClickLabels import LabelMatch, terminologyOf
+from UDFASegmentationLib.ClickLabels import LabelMatch
 from UDFASegmentationLib.ClickModels import chooseModel
 from UDFASegmentationLib.SegmentationWriter import LABELMAP
+from UDFASegmentationLib.SegmentTags import terminologyOf
 from UDFASegmentationLib.UncertaintyReview import SLICE_AXIS
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix
 

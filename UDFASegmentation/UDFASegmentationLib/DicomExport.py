@@ -18,7 +18,7 @@ import slicer
 from UDFASegmentationLib import Provenance
 from UDFASegmentationLib.ExportFiles import ExportError
 from UDFASegmentationLib.InputFacts import INSTANCES_ATTRIBUTE
-from UDFASegmentationLib.ProvenanceFile import segmentTag
+from UDFASegmentationLib.SegmentTags import segmentTag
 
 _logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _algorithmTags(segmentationNode: Any) -> Iterator[None]:
         for i in range(segmentation.GetNumberOfSegments()):
             segment = segmentation.GetNthSegment(i)
             model = segmentTag(segment, Provenance.MODEL)
-            if model is None or segment.HasTag(ALGORITHM_TYPE):
+            if not model or segment.HasTag(ALGORITHM_TYPE):
                 continue
             untouched = logic.GetSegmentStatus(segment) == logic.NotStarted
             segment.SetTag(ALGORITHM_TYPE, "AUTOMATIC" if untouched else "SEMIAUTOMATIC")

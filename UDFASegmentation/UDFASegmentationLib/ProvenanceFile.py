@@ -14,6 +14,7 @@ from typing import Any
 
 import udfa
 from UDFASegmentationLib import Provenance
+from UDFASegmentationLib.SegmentTags import segmentTag, terminologyOf
 
 SUFFIX = ".provenance.json"
 FORMAT_VERSION = 1
@@ -117,18 +118,10 @@ def _segments(node: Any) -> list[Any]:
 def _segment(segment: Any) -> dict[str, str | None]:
     return {
         "name": segment.GetName(),
-        "terminology": segmentTag(segment, segment.GetTerminologyEntryTagName()),
-        "model": segmentTag(segment, Provenance.MODEL),
-        "model_content_sha256": segmentTag(segment, Provenance.MODEL_SHA256),
+        "terminology": terminologyOf(segment) or None,
+        "model": segmentTag(segment, Provenance.MODEL) or None,
+        "model_content_sha256": segmentTag(segment, Provenance.MODEL_SHA256) or None,
     }
-
-
-def segmentTag(segment: Any, name: str) -> str | None:
-    """Return a tag of a segment, None if it has none or an empty one."""
-    import vtk
-
-    value = vtk.reference("")
-    return str(value.get()) or None if segment.GetTag(name, value) else None
 
 
 def _patterns(names: Collection[str]) -> list[re.Pattern[str]]:

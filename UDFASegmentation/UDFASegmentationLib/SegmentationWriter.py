@@ -13,7 +13,7 @@ import slicer
 import vtk
 
 from udfa.errors import InvalidInputError, UDFAError
-from udfa.postprocessing import bounding_box
+from udfa.postprocessing import label_box
 from UDFASegmentationLib import Provenance
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings, wantedLabels
 from UDFASegmentationLib.SceneChange import sceneChange
@@ -169,7 +169,7 @@ def _draft(
 
 def _labelledBox(labelmap: NDArray[np.uint8]) -> tuple[slice, slice, slice]:
     """Smallest (D, H, W) box around all labels of a labelmap that is not empty."""
-    box = bounding_box((labelmap > 0).view(np.uint8), 1)
+    box = label_box((labelmap > 0).view(np.uint8), 1)
     return box or (slice(0, 0), slice(0, 0), slice(0, 0))
 
 

@@ -44,29 +44,6 @@ class KeyValueStore(Protocol):
         """Forget a key."""
 
 
-class MemoryStore:
-    """A store that lives in memory, for scripts and where there is no QSettings."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-
-    def contains(self, key: str) -> bool:
-        """Whether the key has a value."""
-        return key in self.values
-
-    def value(self, key: str) -> Any:
-        """Return the value of a key, None if it has none."""
-        return self.values.get(key)
-
-    def setValue(self, key: str, value: Any) -> None:
-        """Store a value."""
-        self.values[key] = value
-
-    def remove(self, key: str) -> None:
-        """Forget a key."""
-        self.values.pop(key, None)
-
-
 @dataclass(frozen=True)
 class Preferences:
     """What the user chose once and for all."""
@@ -180,13 +157,6 @@ class Settings:
                 raise InvalidInputError(f"Setting '{name}' cannot be stored: {error}.") from error
         for name, value in parsed.items():
             self.store.setValue(FIELDS[name].key, list(value) if isinstance(value, tuple) else value)
-        return self.read()
-
-    def reset(self) -> Preferences:
-        """Forget all preferences and measured speeds."""
-        for field in FIELDS.values():
-            self.store.remove(field.key)
-        self.store.remove(_SPEED_KEY)
         return self.read()
 
     def addCheckpoint(self, path: str) -> Preferences:

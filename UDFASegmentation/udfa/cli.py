@@ -163,7 +163,9 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
     )
-    parser.add_argument("--no-cleanup", action="store_true", help="keep the small islands, too")
+    parser.add_argument(
+        "--no-cleanup", action="store_true", help="keep small islands too, which the model drops for some labels"
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
 
 

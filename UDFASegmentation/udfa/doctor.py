@@ -277,7 +277,7 @@ def _long_paths(env: Environment) -> list[Check]:
 def _report_extra(env: Environment) -> list[Check]:
     version = env.version_of("matplotlib")
     if version is None:
-        advice = "Only --report needs it. Install it: pip install udfa[report]"
+        advice = "Only --report needs it. Install it: pip install matplotlib"
         return [Check("matplotlib", "ok", "not installed (optional)", advice)]
     return [Check("matplotlib", "ok", version)]
 

@@ -139,7 +139,7 @@ def _default_name(usable: Sequence[ModelEntry]) -> str:
 def _not_found(name: str | None, usable: Sequence[ModelEntry]) -> str:
     listing = f"There are: {', '.join(entry.name for entry in usable)}." if usable else "There is none on this machine."
     what = f"There is no model '{name}'." if name is not None else f"The default model '{DEFAULT_MODEL}' is not here."
-    advice = f"Give a name with --model, the path of a {SUFFIX} file, or set {FOLDERS_VARIABLE} to a folder of them."
+    advice = f"Give the name of a model, the path of a {SUFFIX} file, or set {FOLDERS_VARIABLE} to a folder of them."
     return f"{what} {listing} {advice}"
 
 

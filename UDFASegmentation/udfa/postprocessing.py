@@ -38,7 +38,7 @@ def remove_small_parts(labelmap: NDArray[np.uint8], value: int, share: float) ->
 
 def _keep_parts(labelmap: NDArray[np.uint8], value: int, count: Callable[[NDArray[np.int64]], int]) -> int:
     """Keep the first `count(sizes)` parts of a label; sizes are in voxels, the largest first. -> voxels removed"""
-    box = bounding_box(labelmap, value)
+    box = label_box(labelmap, value)
     if box is None:
         return 0
     region = labelmap[box]
@@ -53,7 +53,7 @@ def _keep_parts(labelmap: NDArray[np.uint8], value: int, count: Callable[[NDArra
     return int(np.count_nonzero(small))
 
 
-def bounding_box(labelmap: NDArray[np.uint8], value: int) -> tuple[slice, slice, slice] | None:
+def label_box(labelmap: NDArray[np.uint8], value: int) -> tuple[slice, slice, slice] | None:
     """Return the smallest box (D, H, W slices) that holds a label, or None if the label is absent."""
     planes = np.flatnonzero([bool((plane == value).any()) for plane in labelmap])
     if len(planes) == 0:

@@ -68,14 +68,6 @@ def one_hot_labels(plane: Tensor, num_classes: int) -> Tensor:
     return (known[None] == classes).to(torch.float32)
 
 
-def resize_labels(plane: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour resampling of labels or masks. (H, W) -> (h, w)."""
-    if tuple(plane.shape) == shape:
-        return plane
-    rows, columns = (((torch.arange(n) + 0.5) * (size / n)).long() for n, size in zip(shape, plane.shape))
-    return plane[rows[:, None], columns[None, :]]
-
-
 def prompt_tensor(maps: Tensor, labels: Tensor, neighbour: Optional[Tensor], shape: tuple[int, int]) -> Tensor:
     """Join click maps and one-hot labels and pad them to the size of the features.
 

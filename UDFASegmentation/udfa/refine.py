@@ -25,7 +25,7 @@ from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
-from udfa.segment_command import check_distinct, check_places
+from udfa.segment_command import check_distinct, check_labels, check_places
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
 from udfa.volume_io import read_volume, written_aside
@@ -94,7 +94,7 @@ class RefineOutcome:
         lines = []
         for edit in self.edits:
             effect = ", ".join(f"{name} {e.voxels:+,} ({e.ml:+.2f} mL)" for name, e in edit.effect.items())
-            text = effect or edit.note
+            text = effect or edit.note.rstrip(".")
             slices = f" in {len(edit.slices)} slice{'s' if len(edit.slices) > 1 else ''}" if edit.slices else ""
             lines.append(f"{edit.number}: {edit.sign}{edit.label}: {text}{slices}, {edit.seconds * 1000:.0f} ms")
         return "\n".join(lines + [f"Written: {path}" for path in self.files])
@@ -119,6 +119,10 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
         messages.warning(warning)
     positions = [voxel_of(click.place, job.coordinates, volume) for click in job.clicks]
     segmentation = read_segmentation(job.segmentation)
+    if (maker := made_by_another(segmentation, info)) is not None:
+        messages.warning(
+            f"The segmentation was made by {maker}, but {info.name} answers the clicks. Give that model with --model."
+        )
     composition = compose(segmentation, volume, info.labels)
     messages.note(f"Loading {info.name} ({info.config.task})")
     session, audit = open_session(job, info, volume, composition.labelmap)
@@ -131,6 +135,14 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
             messages.warning(f"click {len(audit.edits)} changes nothing. {edit.note}")
     write_outputs(job, session, composition, provenance(job, info, segmentation, audit))
     return RefineOutcome(audit.edits[earlier:], job.output_files())
+
+
+def made_by_another(segmentation: Segmentation, info: CheckpointInfo) -> str | None:
+    """Return the name of the checkpoint that made a segmentation; None if it is this one, or the file does not say."""
+    checkpoint = segmentation.provenance.get("checkpoint")
+    if not isinstance(checkpoint, Mapping) or checkpoint.get("content_sha256") == info.content_sha256:
+        return None
+    return str(checkpoint.get("name", "another model"))
 
 
 def open_session(
@@ -207,12 +219,8 @@ def values_of(names: Sequence[str], info: CheckpointInfo) -> list[int]:
     Raises:
         InvalidInputError: The model lacks one of them.
     """
+    check_labels(names, info)
     known = {name: value for value, name in enumerate(info.config.labels, start=1)}
-    unknown = sorted({name for name in names if name not in known})
-    if unknown:
-        raise InvalidInputError(
-            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}."
-        )
     return [known[name] for name in names]
 
 

@@ -89,7 +89,7 @@ class _Plane:
 def require_matplotlib() -> None:
     """Raise UDFAError when matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UDFAError("The report needs matplotlib. Install it with: pip install udfa[report]")
+        raise UDFAError("The report needs matplotlib. Install it with: pip install matplotlib")
 
 
 def write_overview(path: Path, content: Overview) -> None:

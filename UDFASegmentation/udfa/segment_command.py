@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import udfa
 from udfa.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from udfa.checks import check_volume
 from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.labels import Label
@@ -99,6 +100,8 @@ def run_segment(job: SegmentJob, messages: Messages) -> Outcome:
     labels = chosen_labels(info, job.labels)
     messages.note(f"Reading {job.input}")
     volume = read_volume(job.input)
+    for warning in check_volume(volume, info.config.preprocessing):
+        messages.warning(warning)
     messages.note(f"Loading {info.name} ({info.config.task})")
     if not info.backbone_inside and job.backbone_weights is None:
         messages.note(
@@ -137,12 +140,18 @@ def chosen_labels(info: CheckpointInfo, names: Optional[tuple[str, ...]]) -> dic
     Raises:
         InvalidInputError: The model lacks one of them.
     """
-    unknown = [name for name in names or () if name not in info.config.labels]
+    check_labels(names or (), info)
+    return {value: label for value, label in enumerate(info.labels, start=1) if names is None or label.name in names}
+
+
+def check_labels(names: Iterable[str], info: CheckpointInfo) -> None:
+    """Raise InvalidInputError if the model lacks a label."""
+    unknown = sorted({name for name in names if name not in info.config.labels})
     if unknown:
         raise InvalidInputError(
-            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}."
+            f"{info.name} has no label {', '.join(map(repr, unknown))}. It has: {', '.join(info.config.labels)}. "
+            f"Another model is chosen with --model."
         )
-    return {value: label for value, label in enumerate(info.labels, start=1) if names is None or label.name in names}
 
 
 def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from udfa.nifti_header import check_nifti
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that `read_volume` accepts; a folder is read as a DICOM series."""
 
-OUTPUT_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+ARRAY_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """File names that `write_array` accepts: formats that keep header and voxels in one file."""
 
 UNEVEN_SLICES = 0.1
@@ -88,7 +88,7 @@ def _explain(text: str) -> str:
 
 
 def _read_dicom_folder(folder: Path) -> sitk.Image:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    series = _dicom_series(folder)
     if not series:
         raise InvalidInputError(f"{folder} holds no DICOM image series. Give the folder that contains the slice files.")
     files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
@@ -110,6 +110,16 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
     if len(names) > 1:
         _check_slice_places(names, folder)
     return image
+
+
+def _dicom_series(folder: Path) -> tuple[str, ...]:
+    """UIDs of the image series in a folder, without ITK's own warning when there are none."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def _unlisted_dicom_files(folder: Path, listed: Sequence[str]) -> list[str]:
@@ -188,8 +198,9 @@ def volume_from_image(image: sitk.Image, name: str) -> Volume:
     """Convert a SimpleITK image to a checked Volume; `name` is used in messages."""
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InvalidInputError(
-            f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel (RGB or vector). "
-            f"Convert it to a scalar volume first (Slicer: Vector to Scalar Volume)."
+            f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel: a colour or vector image, or a "
+            f"sequence of frames. Give one scalar volume (Slicer: Vector to Scalar Volume; of a sequence, save the "
+            f"volume that shows the frame)."
         )
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -248,7 +259,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
 
     Args:
         image: The image.
-        path: A name that `written_aside` gave, ending in one of OUTPUT_SUFFIXES.
+        path: A name that `written_aside` gave, ending in one of ARRAY_SUFFIXES.
 
     Raises:
         UDFAError: It could not be written whole, as on a full disk.
@@ -273,10 +284,10 @@ def write_array(path: Path, array: NDArray[np.generic], reference: Volume) -> No
     """Write a (D, H, W) array on a reference volume's grid to a file, compressed, never half.
 
     Raises:
-        InvalidInputError: The file name ends in none of OUTPUT_SUFFIXES.
+        InvalidInputError: The file name ends in none of ARRAY_SUFFIXES.
         UDFAError: The file could not be written whole, as on a full disk.
     """
-    if not path.name.lower().endswith(OUTPUT_SUFFIXES):
-        raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(OUTPUT_SUFFIXES)}.")
+    if not path.name.lower().endswith(ARRAY_SUFFIXES):
+        raise InvalidInputError(f"Cannot write {path.name}: choose a name ending in {', '.join(ARRAY_SUFFIXES)}.")
     with written_aside(path) as aside:
         write_image(image_from_array(array, reference), aside)

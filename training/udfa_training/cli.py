@@ -1,4 +1,4 @@
-"""Command line of the training package: udfa-train prepare, fit, evaluate."""
+"""Command line of the training package: udfa-train prepare, pretrain, fit, evaluate, ablate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   udfa-train fit --config training/configs/abdomen-ct-mini-pretrain.yaml
   udfa-train fit --config training/configs/abdomen-ct-mini.yaml --steps 2000 --seed 1
   udfa-train fit --init abdomen-ct-mini --data data/mine --output runs/mine --steps 400
-  udfa-train evaluate --checkpoint runs/abdomen/model.safetensors --data data/btcv --split val
+  udfa-train evaluate --checkpoint runs/mine/best.safetensors --against abdomen-ct-mini --data data/mine
 """
 
 

@@ -45,6 +45,11 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> FitConfig | Un
         CheckpointError: The checkpoint to start from cannot be read.
     """
     fields = read_fields(path, overrides)
+    if path is None and not {"init", "model"} & set(fields):
+        raise InvalidInputError(
+            "There is nothing to train. Give --config FILE (examples are in training/configs), or fine-tune with "
+            "--init CHECKPOINT --data FOLDER --output FOLDER."
+        )
     where = "command line" if path is None else str(path)
     tasks = fields.get("tasks")
     if tasks is None:

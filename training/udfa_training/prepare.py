@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,30 +20,13 @@ from udfa.errors import InvalidInputError
 from udfa.volume_io import write_array
 from udfa_training.label_names import select_names
 from udfa_training.manifest import MANIFEST
-from udfa_training.readers.pairs import read_pairs
-from udfa_training.readers.source import CaseVolumes, ReaderOptions, SourceCase, SourceData, same_place
-from udfa_training.splits import SplitChoice, split_cases
+from udfa_training.readers.source import CaseVolumes, SourceCase, SourceData, same_place
 
 INTEGER_TOLERANCE = 1e-2
 """Intensities that are all this near to whole numbers were whole numbers before they were scaled."""
 
 MOST_LABELS = 255
 """Labelmaps are written with 8 bit."""
-
-
-def find_pairs(
-    source: Path, validation_patients: Sequence[str] = (), modality: str = "CT", licence: Optional[str] = None
-) -> SourceData:
-    """Describe a folder of `*_image.nii.gz` / `*_label.nii.gz` pairs with a manifest.json that names the labels.
-
-    Args:
-        source: The folder, see `readers.pairs.read_pairs`.
-        validation_patients: Patients of the training part to hold out.
-        modality: CT or MR, for nnU-Net's channel name.
-        licence: Terms for weights trained on the data; None takes the manifest's words.
-    """
-    data = read_pairs(source, ReaderOptions(modality=modality, licence=licence))
-    return split_cases(data, SplitChoice(validation=tuple(validation_patients)))
 
 
 def select_labels(data: SourceData, names: Sequence[str]) -> SourceData:

@@ -45,6 +45,7 @@ PLACES = frozenset({"data", "output", "init", "backbone_weights", "cache"})
 """Settings that name files and folders, which may have moved when a run is resumed."""
 
 HEADS = ("decoder.head.", "decoder.auxiliary_heads.")
+"""Beginnings of the names of the heads' weights, which always train, since labels may be new."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from udfa.errors import InvalidInputError
 from udfa.networks.prompt import PROMPT_MAPS
 from udfa.networks.udfa import UDFA
 
-HEADS = ("decoder.head.", "decoder.auxiliary_heads.", "prompt_encoder.to_output.")
+CLASS_ROWS = ("decoder.head.", "decoder.auxiliary_heads.", "prompt_encoder.to_output.")
 """Weights with rows of output channels for each class."""
 
 PROMPT_ENCODER = "prompt_encoder."
@@ -111,7 +111,7 @@ def _fitted(
 ) -> Tensor | None:
     """The given weight in the shape of the own one; None when that cannot be."""
     here, there = classes
-    if key.startswith(HEADS):
+    if key.startswith(CLASS_ROWS):
         rows = own.shape[0] // here
         pairs = [(h * rows + i, t * rows + i) for h, t in places for i in range(rows)]
         if (own.shape[0], given.shape[0]) != (rows * here, rows * there) or own.shape[1:] != given.shape[1:]:

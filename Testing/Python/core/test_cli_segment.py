@@ -120,6 +120,16 @@ def test_the_summary_lists_volumes_files_and_what_was_not_found(
     assert out[-1] == f"Written: {tmp_path / 'out.seg.nrrd'}"
 
 
+def test_an_unlikely_image_is_warned_of_before_the_run_and_once(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sitk.WriteImage(sitk.ReadImage(str(case.image)) + 1500, str(tmp_path / "mr.nrrd"))
+    assert main(arguments(case, tmp_path / "out.seg.nrrd", image=tmp_path / "mr.nrrd")) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("expects CT") == 1
+    assert printed.index("expects CT") < printed.index("Segmenting")
+
+
 def test_quiet_prints_nothing_but_warnings(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     positive = sitk.ReadImage(str(case.image)) + 1500
     sitk.WriteImage(positive, str(tmp_path / "mr.nrrd"))

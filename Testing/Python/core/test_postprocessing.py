@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from udfa.postprocessing import bounding_box, keep_largest_component, remove_small_parts
+from udfa.postprocessing import keep_largest_component, label_box, remove_small_parts
 
 TWO_ISLANDS = np.array(
     [
@@ -83,5 +83,5 @@ def test_no_part_of_an_absent_label_is_small() -> None:
 
 
 def test_the_bounding_box_is_tight() -> None:
-    assert bounding_box(TWO_ISLANDS, 2) == (slice(0, 3), slice(2, 3), slice(2, 5))
-    assert bounding_box(TWO_ISLANDS, 9) is None
+    assert label_box(TWO_ISLANDS, 2) == (slice(0, 3), slice(2, 3), slice(2, 5))
+    assert label_box(TWO_ISLANDS, 9) is None

@@ -14,7 +14,6 @@ from udfa.prompts import (
     click_maps,
     one_hot_labels,
     prompt_tensor,
-    resize_labels,
     sparse_prompt,
 )
 
@@ -80,15 +79,6 @@ def test_labels_that_the_model_does_not_know_count_as_background() -> None:
     maps = one_hot_labels(torch.tensor([[7, 255, 1]], dtype=torch.uint8), 3)
     assert maps[0].tolist() == [[1, 1, 0]]
     assert maps[1].tolist() == [[0, 0, 1]]
-
-
-def test_resized_labels_are_those_of_the_nearest_pixel() -> None:
-    plane = torch.arange(16, dtype=torch.uint8).reshape(4, 4)
-    assert resize_labels(plane, (4, 4)) is plane
-    assert resize_labels(plane, (2, 2)).tolist() == [[5, 7], [13, 15]]
-    assert resize_labels(plane[:1, :2], (1, 4)).tolist() == [[0, 0, 1, 1]]
-    exact = torch.nn.functional.interpolate(plane[None, None].float(), (7, 3), mode="nearest-exact")[0, 0]
-    assert resize_labels(plane, (7, 3)).tolist() == exact.tolist()
 
 
 def test_clicks_and_labels_are_joined_and_padded_to_the_tile() -> None:

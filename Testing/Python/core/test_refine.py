@@ -16,7 +16,7 @@ import torch
 
 from fakes.clicks import click_config, wake_prompt_encoder
 from udfa.audit import ijk_to_ras, read_audit
-from udfa.checkpoint import Description, save_checkpoint
+from udfa.checkpoint import Description, read_info, save_checkpoint
 from udfa.cli import main
 from udfa.geometry import Volume
 from udfa.labels import describe
@@ -177,6 +177,18 @@ def test_the_segmentation_may_be_corrected_in_place_and_the_record_put_elsewhere
     assert result_of(case.segmentation, case.volume)["liver"][3, 20, 42]
     assert len(read_audit(audit.read_text()).edits) == 1
     assert not (case.folder / "organs.audit.json").exists()
+
+
+@pytest.mark.parametrize(("own", "warned"), [(False, True), (True, False)])
+def test_a_segmentation_of_another_model_is_corrected_with_a_warning(
+    case: Case, own: bool, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content_sha256 = read_info(case.model).content_sha256 if own else "0" * 64
+    made_by = {"checkpoint": {"name": "chest", "content_sha256": content_sha256}}
+    content = LabelledVolume(case.labelmap, case.volume, {LIVER: describe("liver")}, made_by)
+    write_segmentation(case.folder / "organs.seg.nrrd", content)
+    assert main(case.arguments("--coordinates", "ijk", "--click", "42,20,3,liver,+")) == 0
+    assert ("was made by chest" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.metaimage_header import check_metaimage
-from udfa.volume_io import OUTPUT_SUFFIXES, image_from_array, read_volume, write_array, written_aside
+from udfa.volume_io import ARRAY_SUFFIXES, image_from_array, read_volume, write_array, written_aside
 
 RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 NOISE = np.random.default_rng(0).integers(-1000, 1000, size=(6, 20, 30)).astype(np.int16)
@@ -26,7 +26,7 @@ def write_image(path: Path, array: np.ndarray = NOISE, **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", ARRAY_SUFFIXES)
 def test_an_oblique_volume_survives_writing_and_reading(kit: Any, tmp_path: Path, suffix: str) -> None:
     volume = kit.volume(NOISE, (3.0, 0.5, 0.75), kit.rotation(5), (-10.0, 20.5, 300.25))
     path = tmp_path / f"case{suffix}"
@@ -38,7 +38,7 @@ def test_an_oblique_volume_survives_writing_and_reading(kit: Any, tmp_path: Path
     np.testing.assert_allclose(again.origin_mm, volume.origin_mm, atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", ARRAY_SUFFIXES)
 def test_names_in_capitals_are_written_and_read_as_others(kit: Any, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"CASE{suffix.upper()}"
     write_array(path, NOISE, kit.volume(NOISE))
@@ -378,7 +378,7 @@ def test_formats_of_two_files_are_not_written(kit: Any, tmp_path: Path, name: st
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", ARRAY_SUFFIXES)
 def test_a_file_that_the_disk_has_no_room_for_leaves_the_old_one(kit: Any, tmp_path: Path, suffix: str) -> None:
     """A limit on the size of files ends the writing as a full disk does; noise cannot be compressed below it."""
     resource = pytest.importorskip("resource")

@@ -1,4 +1,4 @@
-"""Fake engine and a real tiny checkpoint, for tests of the panel."""
+"""Fake engine and settings, and a real tiny checkpoint, for tests of the panel."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ def writeCheckpoint(path: Path, task: str = "Test organs (CT)") -> Path:
     )
     save_checkpoint(path, UDFA(config.network), config, Description("CC-BY-4.0", "Tests only"))
     return path
+
+
+class MemoryStore:
+    """Stands for QSettings: keeps values in memory, with their types."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def contains(self, key: str) -> bool:
+        """Whether the key has a value."""
+        return key in self.values
+
+    def value(self, key: str) -> Any:
+        """Return the value of a key, None if it has none."""
+        return self.values.get(key)
+
+    def setValue(self, key: str, value: Any) -> None:
+        """Store a value."""
+        self.values[key] = value
+
+    def remove(self, key: str) -> None:
+        """Forget a key."""
+        self.values.pop(key, None)
 
 
 @dataclass

@@ -15,8 +15,8 @@ from headless.samples import add_volume, fake_model, fake_result
 from UDFASegmentationLib.DicomExport import patientNamesOf
 from UDFASegmentationLib.Export import exportSegmentation
 from UDFASegmentationLib.ExportFiles import ExportError
-from UDFASegmentationLib.ProvenanceFile import segmentTag
 from UDFASegmentationLib.SegmentationWriter import writeResult
+from UDFASegmentationLib.SegmentTags import segmentTag
 
 
 class Exportable:
@@ -123,13 +123,13 @@ def test_segments_of_a_model_are_marked_as_such_during_the_export(case, plugins,
     logic.SetSegmentStatus(segment, getattr(logic, status))
     exportSegmentation(case.node, tmp_path / "organs.dcm", "dicom-seg")
     assert {(seen["type"], seen["name"]) for seen in case.seen} == {(kind, "U-DFA fake")}
-    assert segmentTag(segment, "DICOM.SegmentAlgorithmType") is None
+    assert segmentTag(segment, "DICOM.SegmentAlgorithmType") == ""
 
 
 def test_segments_made_by_hand_are_not_marked(case, plugins, tmp_path):
     case.node.GetSegmentation().GetSegment("liver").RemoveTag("UDFA.Model")
     exportSegmentation(case.node, tmp_path / "organs.dcm", "dicom-seg")
-    assert {seen["type"] for seen in case.seen} == {None}
+    assert {seen["type"] for seen in case.seen} == {""}
 
 
 def test_an_older_slicer_gets_advice(case, monkeypatch, tmp_path):
@@ -172,7 +172,7 @@ def test_a_plugin_that_fails_leaves_nothing_behind(case, plugins, tmp_path, mess
         exportSegmentation(case.node, tmp_path / "organs.dcm", "dicom-seg")
     assert list(tmp_path.iterdir()) == []
     assert case.hierarchy.GetItemParent(case.item) == case.elsewhere
-    assert segmentTag(case.node.GetSegmentation().GetSegment("liver"), "DICOM.SegmentAlgorithmType") is None
+    assert segmentTag(case.node.GetSegmentation().GetSegment("liver"), "DICOM.SegmentAlgorithmType") == ""
 
 
 def test_a_plugin_that_accepts_nothing_is_told(case, plugins, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from doubles.fakes import MemoryStore
 from udfa.errors import UDFAError
 from UDFASegmentationLib.EnvironmentCheck import Problem, TorchState
 from UDFASegmentationLib.Installation import (
@@ -19,7 +20,6 @@ from UDFASegmentationLib.Installation import (
     Installation,
 )
 from UDFASegmentationLib.InstallationServices import Services, Status
-from UDFASegmentationLib.Settings import MemoryStore
 
 TIMM = "timm>=1.0.9"
 GOOD = TorchState("good", "2.6.0")

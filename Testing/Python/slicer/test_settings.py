@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
+from doubles.fakes import MemoryStore
 from udfa.errors import InvalidInputError
-from UDFASegmentationLib.Settings import FIELDS, MemoryStore, Preferences, Settings
+from UDFASegmentationLib.Settings import FIELDS, Preferences, Settings
 
 
 class IniStore(MemoryStore):
@@ -120,12 +121,3 @@ def test_a_damaged_table_of_speeds_is_as_good_as_none():
     assert settings.secondsPerSlice("ab" * 32, "cpu") is None
     settings.rememberSecondsPerSlice("ab" * 32, "cpu", 0.5)
     assert settings.secondsPerSlice("ab" * 32, "cpu") == 0.5
-
-
-def test_reset_forgets_everything():
-    store = MemoryStore()
-    settings = Settings(store)
-    settings.write(device="cpu", extraCheckpoints=["/a.safetensors"])
-    settings.rememberSecondsPerSlice("ab" * 32, "cpu", 0.5)
-    assert settings.reset() == Preferences()
-    assert store.values == {}

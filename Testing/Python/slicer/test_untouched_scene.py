@@ -113,7 +113,7 @@ def test_an_unusable_volume_touches_nothing(given):
     assert times() == before
 
 
-@pytest.mark.parametrize("step", ["bounding_box", "_insert", "Provenance.describeRun"])
+@pytest.mark.parametrize("step", ["label_box", "_insert", "Provenance.describeRun"])
 def test_a_failure_while_writing_a_new_segmentation_leaves_nothing_behind(volume, labelmap, monkeypatch, step):
     monkeypatch.setattr(f"UDFASegmentationLib.SegmentationWriter.{step}", failing)
     before = saved()

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes.pairs import find_pairs
 from udfa.config import ModelConfig, NetworkConfig, PreprocessingConfig
 from udfa.geometry import Volume
 from udfa.volume_io import write_array
 from udfa_training.fit_config import FitConfig
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 
 LABELS = ("liver", "spleen", "gallbladder")
 SHAPE = (6, 64, 64)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from fakes.pairs import find_pairs
 from udfa.config import NetworkConfig, to_dict
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.networks.backbone import FrozenBackbone
@@ -33,7 +34,7 @@ from udfa_training.config_file import load_config
 from udfa_training.dataset import open_prepared
 from udfa_training.fit_config import FitConfig
 from udfa_training.loop_parts import warmup_cosine
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 
 Ablation = Callable[..., AblationConfig]
 SMALL = NetworkConfig(num_classes=4, spa_channels=(8, 8, 16, 16, 16), lgfa_width=16, decoder_channels=(16, 16, 8, 8))

@@ -184,9 +184,10 @@ def test_a_missed_organ_is_zero_by_either_protocol_but_infinitely_far_by_one_onl
     assert found["transunet"]["unit"] == "voxels"
 
 
-def test_labels_and_cases_can_be_chosen(shifted: Path, prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [("spleen", "liver"), ("spleen,liver",)])
+def test_labels_and_cases_can_be_chosen(shifted: Path, prepared: Path, tmp_path: Path, labels: tuple[str, ...]) -> None:
     output = tmp_path / "scores.json"
-    arguments = ("--split", "train", "--cases", 1, "--labels", "spleen", "liver")
+    arguments = ("--split", "train", "--cases", 1, "--labels", *labels)
     assert evaluate("--predictions", shifted, "--data", prepared, "--output", output, *arguments) == 0
     record = read_json(output)
     assert {name: list(organs) for name, organs in record["cases"].items()} == {"a": ["spleen", "liver"]}

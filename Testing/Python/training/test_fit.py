@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fakes.pairs import find_pairs
 from udfa.checkpoint import load_checkpoint, read_info
 from udfa.errors import InvalidInputError, UDFAError
 from udfa_training import milestones
@@ -21,7 +22,7 @@ from udfa_training.fit import fit, set_learning_rate
 from udfa_training.fit_config import FitConfig
 from udfa_training.loop_parts import at_weights, sample_order
 from udfa_training.misfits import seen_patients
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.supervised_stage import SupervisedObjective
 from udfa_training.training_state import TrainingState, update_average

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from fakes.pairs import find_pairs
 from udfa.errors import InvalidInputError
 from udfa_training.dataset import open_prepared
-from udfa_training.prepare import find_pairs, fitting_type, prepare, select_labels
+from udfa_training.prepare import fitting_type, prepare, select_labels
 
 LABELS = ("liver", "spleen", "gallbladder")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.pairs import find_pairs
 from udfa.errors import InvalidInputError
 from udfa_training.dataset import open_prepared
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 from udfa_training.readers.source import CaseVolumes, SourceCase, SourceData, plain_volume
 from udfa_training.splits import SPLITS, SplitChoice, assign_folds, split_cases
 

@@ -117,6 +117,13 @@ def test_errors_go_to_stderr_with_exit_code_1(tmp_path: Path, capsys: pytest.Cap
     assert "manifest.json" in captured.err
 
 
+def test_fit_without_settings_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == 1
+    error = capsys.readouterr().err
+    assert "--config FILE" in error
+    assert "--init CHECKPOINT" in error
+
+
 def test_an_unknown_option_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as raised:
         main(["evaluate", "--checkpoint", "x", "--data", "y", "--fast", "1"])

@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from fakes.clicks import wake_prompt_encoder
+from fakes.pairs import find_pairs
 from udfa.checkpoint import Description, load_checkpoint, read_info, save_checkpoint
 from udfa.config import ModelConfig, PostprocessingConfig, to_dict
 from udfa.errors import CheckpointError, InvalidInputError
@@ -21,7 +22,7 @@ from udfa_training.backbone_file import save_backbone
 from udfa_training.config_file import load_run
 from udfa_training.fit import fit
 from udfa_training.fit_config import FitConfig
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 from udfa_training.publish import backbone_origin, earlier_training, inherited_terms
 from udfa_training.set_up import make_plan, make_state
 from udfa_training.splits import SplitChoice, split_cases

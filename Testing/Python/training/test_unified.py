@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fakes.pairs import find_pairs
 from udfa.checkpoint import load_checkpoint, read_info
 from udfa.cli import main as segment
 from udfa.config import to_dict
@@ -21,7 +22,7 @@ from udfa_training.cli import main
 from udfa_training.config_file import load_run
 from udfa_training.fit import fit_tasks
 from udfa_training.fit_config import FitConfig
-from udfa_training.prepare import find_pairs, prepare
+from udfa_training.prepare import prepare
 from udfa_training.set_up import make_plan
 from udfa_training.unified_config import UnifiedConfig
 

@@ -9,7 +9,13 @@ from typing import Any
 
 def add_to(commands: Any) -> None:
     """Add the subcommand's parser."""
-    parser = commands.add_parser("ablate", help="train variants with one budget and compare them in a table")
+    parser = commands.add_parser(
+        "ablate",
+        help="train variants with one budget and compare them in a table",
+        description="Train variants of the network with one budget and compare them in a table; variants that are "
+        "done are not repeated. Any field of the configuration can follow as --field value, such as --budget.steps "
+        "500; udfa_training/ablation_config.py documents them.",
+    )
     parser.add_argument("--config", type=Path, required=True, help="YAML file with the fields of AblationConfig")
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants only")
     parser.set_defaults(run=run, takes_overrides=True)

@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
     add("--split", help="split to use, or all (default: val)")
     add("--fold", type=int, metavar="I", help="take fold I of the cross-validation as split val")
     add("--cases", type=int, metavar="N", help="only the first N cases of the split")
-    add("--labels", nargs="+", metavar="LABEL", help="only these labels")
+    add("--labels", nargs="+", metavar="A,B", help="only these labels")
     add("--protocol", choices=PROTOCOL_NAMES, help="rules of the measurement (default: standard)")
     add("--tolerance", type=float, help="tolerance of NSD in mm, in voxels if the spacing is unknown (default: 2)")
     add("--unknown-spacing", action="store_true", help="the spacing in the headers means nothing: measure in voxels")
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
     cases = chosen_cases(data, options)
     sources = opened(options, data, cases)
     protocol = PROTOCOLS[options.protocol]
-    labels = match_labels(data.labels, sources, options.labels, protocol.preferred_labels)
+    labels = match_labels(data.labels, sources, wanted_labels(options.labels), protocol.preferred_labels)
     rules = Rules(protocol, options.tolerance, spacing_is_known(cases) and not options.unknown_spacing)
     results = [measured(source, cases, labels, rules) for source in sources]
     bootstrap = Bootstrap(seed=options.seed)
@@ -106,8 +106,17 @@ def chosen_cases(data: PreparedData, options: argparse.Namespace) -> list[CaseEn
     cases = list(data.cases) if options.split == "all" else data.split(options.split)
     if not cases:
         known = ", ".join(sorted({case.split for case in data.cases})) or "none"
-        raise InvalidInputError(f"{data.folder} has no case in split '{options.split}'. Splits: {known}.")
+        raise InvalidInputError(
+            f"{data.folder} has no case in split '{options.split}'. Splits: {known}. Choose one with --split, or all."
+        )
     return cases[: options.cases]
+
+
+def wanted_labels(words: Sequence[str] | None) -> list[str] | None:
+    """Return the names that the user gave, separated by commas or spaces; None without any."""
+    if words is None:
+        return None
+    return [name for word in words for name in word.split(",") if name]
 
 
 def located(options: argparse.Namespace) -> list[Path]:

@@ -9,7 +9,13 @@ from typing import Any
 
 def add_to(commands: Any) -> None:
     """Add the subcommand's parser."""
-    parser = commands.add_parser("pretrain", help="train the mini backbone on volumes without labels")
+    parser = commands.add_parser(
+        "pretrain",
+        help="train the mini backbone on volumes without labels",
+        description="Train the mini backbone on volumes without labels, or go on with the run in the output folder. "
+        "Any field of the configuration can follow as --field value, such as --budget.steps 2000 --output runs/mine; "
+        "udfa_training/pretrain_config.py documents them.",
+    )
     parser.add_argument("--config", type=Path, required=True, help="YAML file with the fields of PretrainConfig")
     parser.set_defaults(run=run, takes_overrides=True)
 

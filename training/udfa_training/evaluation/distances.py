@@ -16,7 +16,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice, get_mask_edges, get_surface_distance
 from numpy.typing import NDArray
 
-from udfa.postprocessing import bounding_box
+from udfa.postprocessing import label_box
 
 Mask = NDArray[np.bool_]
 
@@ -75,7 +75,7 @@ def _options(spacing: Sequence[float]) -> dict[str, object]:
 
 def _cropped(prediction: Mask, reference: Mask) -> tuple[Mask, Mask]:
     """Both masks in the box around their union, with a margin of one voxel, which is empty where the volume ends."""
-    box = bounding_box((prediction | reference).view(np.uint8), 1)
+    box = label_box((prediction | reference).view(np.uint8), 1)
     if box is None or not prediction.any() or not reference.any():
         raise ValueError("A surface distance needs two masks that are not empty.")
     return np.pad(prediction[box], 1), np.pad(reference[box], 1)

@@ -36,11 +36,6 @@ def found_pairs(source: Path) -> bool:
     return any(any(folder.glob("*" + IMAGE_ENDING)) for folder in (source, source / "train"))
 
 
-def has_manifest(source: Path) -> bool:
-    """Whether there are pairs, and a manifest.json that names their labels."""
-    return (source / MANIFEST).is_file() and found_pairs(source)
-
-
 def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> SourceData:
     """Describe pairs in the folder itself, or in `train/`, `val/` and `test/`.
 
@@ -58,7 +53,8 @@ def read_pairs(source: Path, options: ReaderOptions, kind: str = "pairs") -> Sou
     if not values or not licence:
         raise InvalidInputError(
             f"{source / MANIFEST} must name the data's labels and licence, such as "
-            f'{{"labels": ["background", "liver"], "licence": "..."}}.'
+            f'{{"labels": ["background", "liver"], "licence": "..."}}. '
+            f"Pairs of {', '.join(KNOWN_DATA)} need no such file when their kind is named."
         )
     known = facts.get("spacing_known", not str(facts.get("spacing", "")).lower().startswith("not known"))
     cases, problems = _all_pairs(source, bool(known))
@@ -110,7 +106,7 @@ def _case(name: str, split: str, image: Path, label: Path, spacing_known: bool) 
 def _form(kind: str) -> Form:
     wanted = "*_image.nii.gz and *_label.nii.gz, in it or in train/, val/, test/"
     if kind == "pairs":
-        return Form(kind, f"{wanted}, and a {MANIFEST} with labels and licence", has_manifest, read_pairs)
+        return Form(kind, f"{wanted}, and a {MANIFEST} with labels and licence", found_pairs, read_pairs)
     return Form(kind, wanted, found_pairs, partial(read_pairs, kind=kind), must_be_named=True)
 
 
