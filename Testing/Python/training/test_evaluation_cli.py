@@ -282,7 +282,8 @@ def test_a_checkpoint_with_the_name_that_fit_gives_is_called_after_its_run(
     [
         (["--split", "test"], "no case in split 'test'. Splits: train, val"),
         (["--cases", "0"], "--cases is 0, but must be at least 1"),
-        (["--tolerance", "-1"], "--tolerance is -1.0, but must not be negative"),
+        (["--tolerance", "-1"], "--tolerance is -1.0, but must be at least 0"),
+        (["--tolerance", "nan"], "--tolerance is nan, but must be at least 0"),
         (["--seed", "-1"], "--seed is -1, but must be at least 0"),
         (["--labels", "heart"], "No label 'heart'"),
         (["--against", "/no/such.safetensors"], "does not exist"),

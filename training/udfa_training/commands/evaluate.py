@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.output is not None:
         check_output(options.output)
-    if options.tolerance < 0:
-        raise InvalidInputError(f"--tolerance is {options.tolerance}, but must not be negative.")
+    if not options.tolerance >= 0:
+        raise InvalidInputError(f"--tolerance is {options.tolerance}, but must be at least 0.")
     if options.seed < 0:
         raise InvalidInputError(f"--seed is {options.seed}, but must be at least 0.")
     data = open_prepared(options.data, options.fold)
