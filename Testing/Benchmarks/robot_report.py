@@ -192,7 +192,7 @@ def where_rivals_win(rows: Iterable[dict[str, Any]], rivals: Collection[str]) ->
             name = row["tool"] if row["clicks_of"] == "own" else f"{row['tool']} on UDFA's clicks"
             places.setdefault((row["start"], row["robot"], row["label"]), {})[name] = dice
     if not any(len(found) > 1 for found in places.values()):
-        return "No classical tool was run."
+        return f"No classical tool was run up to {AUC_CLICKS} clicks."
     lines = []
     for (start, robot, label), found in sorted(places.items()):
         best = max(found, key=lambda name: found[name])

@@ -284,8 +284,10 @@ def main() -> int:
     checkpoint = load_checkpoint(resolve_model(options.model))
     segmenter = Segmenter.from_checkpoint(checkpoint, plan)
     names = options.labels.split(",") if options.labels else segmenter.config.labels
+    if unknown := [name for name in names if name not in segmenter.config.labels]:
+        raise SystemExit(f"--labels: {', '.join(unknown)} unknown; there are: {', '.join(segmenter.config.labels)}.")
     settings = Settings(
-        labels=[name for name in names if name in segmenter.config.labels],
+        labels=list(names),
         starts=options.starts.split(","),
         robots=[robot for robot in ROBOTS if robot.name in options.robots.split(",")],
         rivals=[name for name in CLASSICAL_TOOLS if name in options.rivals.split(",")],
@@ -359,9 +361,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    unknown = sorted(set(options.starts.split(",")) - {"auto", "scratch"})
-    if unknown:
-        parser.error(f"--starts: {', '.join(unknown)} unknown; give auto, scratch or both.")
+    known = {"starts": ["auto", "scratch"], "robots": [robot.name for robot in ROBOTS], "rivals": list(CLASSICAL_TOOLS)}
+    for option, names in known.items():
+        if unknown := sorted(set(filter(None, getattr(options, option).split(","))) - set(names)):
+            parser.error(f"--{option}: {', '.join(unknown)} unknown; there are: {', '.join(names)}.")
     return options
 
 

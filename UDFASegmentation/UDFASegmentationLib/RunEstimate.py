@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udfa.config import ModelConfig
 from udfa.geometry import Volume, canonical_orientation, reorient
@@ -53,7 +53,7 @@ class RunEstimate:
             return f"{self.slices} slices, about {memory}; the time is known after the first run on this device"
         rough = "about" if self.measured else "very roughly"
         limit = " without a graphics card" if self.device == "auto" and not self.measured else ""
-        return f"{self.slices} slices: {rough} {durationText(self.seconds)}{limit}, about {memory}"
+        return f"{self.slices} slices: {rough} {durationText(max(1.0, self.seconds))}{limit}, about {memory}"
 
 
 def estimateRun(
@@ -91,7 +91,7 @@ def estimateRun(
     )
     if speed is None:
         return estimate
-    return RunEstimate(**{**vars(estimate), "seconds": estimate.referenceSlices * speed})
+    return replace(estimate, seconds=estimate.referenceSlices * speed)
 
 
 def _memory(volume: Volume, config: ModelConfig, networkShape: tuple[int, int], side: int, batchSize: int) -> int:

@@ -34,6 +34,8 @@ _IMPORT_NAMES = ("numpy", "SimpleITK", "safetensors")
 
 NOT_INSTALLED = "not installed"
 
+_OFFERED_BY_THE_MODULE = "press 'Segment' in the module UDFA Segmentation, which offers to install what is missing"
+
 _REINSTALL_TORCH = (
     "Remove it completely (pip uninstall torch torchvision; then delete folders torch* and torchgen* left in {folder}) "
     "and install it again. In Slicer: use the PyTorch extension for both."
@@ -130,8 +132,7 @@ def _packages(env: Environment) -> list[Check]:
 
 def _import_check(env: Environment, name: str) -> tuple[Check, Any]:
     """Import a required package and compare its version; also returns the module, None when it is unusable."""
-    bound = env.requirements.get(name, "")
-    install = f"pip install '{name}>={bound}'" if bound else f"pip install {name}"
+    bound, install = env.requirements.get(name, ""), _installation(env, name)
     try:
         module = env.import_module(name)
     except ModuleNotFoundError as error:
@@ -146,6 +147,14 @@ def _import_check(env: Environment, name: str) -> tuple[Check, Any]:
     if bound and version and version_tuple(version) < version_tuple(bound):
         return Check(name, "fail", f"{version}, but {bound} or newer is needed", f"Update it: {install}"), module
     return Check(name, "ok", version or "version unknown"), module
+
+
+def _installation(env: Environment, name: str) -> str:
+    """How to install a package: pip would go past Slicer's own ways, such as the PyTorch extension."""
+    if env.in_slicer:
+        return _OFFERED_BY_THE_MODULE
+    bound = env.requirements.get(name, "")
+    return f"pip install '{name}>={bound}'" if bound else f"pip install {name}"
 
 
 def _short(error: BaseException) -> str:
@@ -169,7 +178,7 @@ def _torch(env: Environment) -> tuple[Check, Any]:
     broken = _REINSTALL_TORCH.format(folder=env.packages_folder)
     if torch is None:
         if check.detail == NOT_INSTALLED:
-            advice = f"{check.advice}. In Slicer: install the PyTorch extension, then press 'Install' in this module."
+            advice = check.advice if env.in_slicer else f"{check.advice}. In Slicer: {_OFFERED_BY_THE_MODULE}."
             return Check("torch", "fail", check.detail, advice), None
         return Check("torch", "fail", check.detail, broken), None
     if getattr(torch, "__file__", None) is None:

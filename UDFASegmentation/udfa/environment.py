@@ -55,7 +55,12 @@ class Environment:
     bundled_models: Optional[Path] = None
     """Folder of the bundled checkpoints; None takes the one of this package."""
     expected_package: Optional[Path] = None
-    """The udfa folder that should be running, where the caller knows it (the Slicer module does)."""
+    """The udfa folder that should be running, where the caller knows it: the Slicer module does, and only that."""
+
+    @property
+    def in_slicer(self) -> bool:
+        """Whether the Slicer module asks."""
+        return self.expected_package is not None
 
 
 def real_environment(expected_package: Optional[Path] = None) -> Environment:

@@ -130,6 +130,15 @@ def test_a_missing_package_fails_and_the_advice_installs_it(tmp_path: Path, name
     assert name in found.advice
 
 
+@pytest.mark.parametrize("name", ["SimpleITK", "torch", "timm"])
+def test_in_slicer_the_advice_is_the_modules_button_and_not_pip(tmp_path: Path, name: str) -> None:
+    running = Path(udfa.__file__).parent
+    found = check(name, tmp_path, modules={name: None}, expected_package=running)
+    assert (found.status, found.detail) == ("fail", "not installed")
+    assert "press 'Segment'" in found.advice
+    assert "pip" not in found.advice
+
+
 def test_an_old_package_fails_with_both_versions(tmp_path: Path) -> None:
     versions = {**VERSIONS, "timm": "1.0.3"}
     found = check("timm", tmp_path, version_of=versions.get)
@@ -145,7 +154,7 @@ def test_missing_torch_fails_and_nothing_built_on_it_is_imported(tmp_path: Path)
 
     checks = examine(environment(tmp_path, import_module=forbidden))
     assert find(checks, "torch").detail == "not installed"
-    assert "PyTorch extension" in find(checks, "torch").advice
+    assert "In Slicer: press 'Segment'" in find(checks, "torch").advice
     assert {"timm", "torchvision", "device"}.isdisjoint(c.name for c in checks)
     assert find(checks, "numpy").status == "ok"
 

@@ -33,7 +33,9 @@ def add_to(commands: Any) -> None:
         "places", nargs="+", action=_Places, metavar="KIND SOURCE OUTPUT", help="kind of data, its folder, new folder"
     )
     split = parser.add_argument_group("who trains, validates, tests (always whole patients)")
-    split.add_argument("--split", choices=SPLITS, default="folders", help="published lists, or as the source has it")
+    split.add_argument(
+        "--split", choices=SPLITS, default="folders", help="a published list (default: as the source has it)"
+    )
     split.add_argument("--validation", nargs="+", default=[], metavar="PATIENT", help="patients to hold out")
     split.add_argument("--folds", type=int, default=0, metavar="K", help="record K folds for cross-validation")
     split.add_argument("--fold", type=int, metavar="I", help="validate on fold I (from 0)")

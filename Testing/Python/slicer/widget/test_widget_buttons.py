@@ -123,7 +123,7 @@ def test_while_a_run_is_under_way_only_cancel_can_be_pressed(volume, opened, fak
 def test_the_estimate_is_rough_before_the_first_run_on_a_device_and_good_after_it(volume, opened):
     opened.settle()
     # 6 slices of one tile of 64 x 64 pixels, at 0.3 s for 256 x 256.
-    assert opened.ui.estimateLabel.text.startswith("6 slices: very roughly less than a second without a graphics card")
+    assert opened.ui.estimateLabel.text.startswith("6 slices: very roughly 1 s without a graphics card")
     assert "GB of memory" in opened.ui.estimateLabel.text
     opened.panel.parameterNode.device = "cuda:0"
     opened.settle()
