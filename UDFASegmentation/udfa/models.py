@@ -83,11 +83,16 @@ def list_models(folders: Iterable[Path] | None = None) -> list[ModelEntry]:
     taken: dict[str, Path] = {}
     bundled = bundled_folder()
     for folder in model_folders() if folders is None else folders:
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+        for path in checkpoint_files(folder):
             entry = _entry(path, taken.get(path.stem), folder.resolve() == bundled)
             entries.append(entry)
             taken.setdefault(entry.name, path)
     return entries
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Checkpoints in a folder by name; without hidden files, such as the `._` ones that macOS leaves on other disks."""
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")]
 
 
 def _entry(path: Path, earlier: Path | None, bundled: bool) -> ModelEntry:
@@ -218,7 +223,7 @@ def check_pins(folder: Path) -> list[str]:
     pins = read_pins(folder)
     problems = [problem for pin in pins if (problem := _pin_problem(folder, pin))]
     names = {pin.name for pin in pins}
-    unlisted = [path.name for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name not in names]
+    unlisted = [path.name for path in checkpoint_files(folder) if path.name not in names]
     return problems + [f"{name} is not listed in {PINS_FILE}." for name in unlisted]
 
 
@@ -251,7 +256,7 @@ def write_pins(folder: Path) -> list[PinnedFile]:
     from udfa.volume_io import written_aside
 
     pins = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in checkpoint_files(folder):
         size = read_info(path).size_bytes
         pins.append(PinnedFile(path.name, file_sha256(path), size))
     document = {"format_version": PINS_VERSION, "files": [asdict(pin) for pin in pins]}

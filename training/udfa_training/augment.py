@@ -24,7 +24,7 @@ class AugmentConfig:
     shift_share: float = 0.3
     """How far, as a share of S, the crop may lie from its centre of interest."""
     flip_probability: float = 0.0
-    """Chance of each in-plane flip and of a quarter turn; for images of unknown orientation only."""
+    """Chance of a turn by 0 to 3 quarters; each in-plane flip has half of it. For images of unknown orientation."""
     intensity_probability: float = 0.2
     """Chance of each intensity change: noise, blur, low resolution, gamma, contrast, brightness."""
 

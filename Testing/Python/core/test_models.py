@@ -71,6 +71,12 @@ def test_a_missing_folder_is_passed_over(folder: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in list_models([tmp_path / "none", folder])] == ["broken", "heart"]
 
 
+def test_the_hidden_files_that_macos_leaves_are_no_models(folder: Path) -> None:
+    (folder / "broken.safetensors").rename(folder / "._heart.safetensors")
+    assert [entry.name for entry in list_models([folder])] == ["heart"]
+    assert [pin.name for pin in write_pins(folder)] == ["heart.safetensors"]
+
+
 def test_a_name_that_occurs_twice_means_the_first_folder(folder: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     shutil.copytree(folder, second)
