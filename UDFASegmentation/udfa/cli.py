@@ -201,12 +201,12 @@ def _add_refine_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"slices a correction may carry up and down (default: {DEFAULT_CARRY_SLICES})",
     )
     parser.add_argument("--audit", type=Path, metavar="FILE", help="where to write the record (default: beside OUT)")
-    _add_model_arguments(parser)
+    _add_model_arguments(parser, "the one that made the segmentation, else abdomen-ct-mini")
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME|PATH", help="checkpoint (default: abdomen-ct-mini; see 'udfa models')")
+def _add_model_arguments(parser: argparse.ArgumentParser, default: str = "abdomen-ct-mini") -> None:
+    parser.add_argument("--model", metavar="NAME|PATH", help=f"checkpoint (default: {default}; see 'udfa models')")
     parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--precision",

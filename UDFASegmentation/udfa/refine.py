@@ -22,7 +22,7 @@ from udfa.errors import InvalidInputError
 from udfa.geometry import Volume
 from udfa.kept_segments import Composition, compose
 from udfa.messages import Messages
-from udfa.models import resolve_model
+from udfa.models import list_models, resolve_model
 from udfa.origin import origin
 from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
 from udfa.segment_command import check_distinct, check_labels, check_places
@@ -107,7 +107,8 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
         UDFAError: Something about the files, the model, the clicks or the options.
     """
     check_job(job)
-    info = read_info(resolve_model(job.model))
+    segmentation = read_segmentation(job.segmentation)
+    info = read_info(resolve_model(job.model or model_that_made(segmentation)))
     check_distinct([info.path, job.audit_file()])
     locked = values_of(job.lock, info)
     values = values_of([click.label for click in job.clicks], info)
@@ -118,7 +119,6 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
     for warning in check_volume(volume, info.config.preprocessing):
         messages.warning(warning)
     positions = [voxel_of(click.place, job.coordinates, volume) for click in job.clicks]
-    segmentation = read_segmentation(job.segmentation)
     if (maker := made_by_another(segmentation, info)) is not None:
         messages.warning(
             f"The segmentation was made by {maker}, but {info.name} answers the clicks. Give that model with --model."
@@ -135,6 +135,14 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
             messages.warning(f"click {len(audit.edits)} changes nothing. {edit.note}")
     write_outputs(job, session, composition, provenance(job, info, segmentation, audit))
     return RefineOutcome(audit.edits[earlier:], job.output_files())
+
+
+def model_that_made(segmentation: Segmentation) -> str | None:
+    """Return the path of the usable checkpoint of the name that a segmentation records; None without one."""
+    checkpoint = segmentation.provenance.get("checkpoint")
+    name = checkpoint.get("name") if isinstance(checkpoint, Mapping) else None
+    found = (entry.path for entry in list_models() if entry.info is not None and entry.name == name)
+    return next(map(str, found), None)
 
 
 def made_by_another(segmentation: Segmentation, info: CheckpointInfo) -> str | None:

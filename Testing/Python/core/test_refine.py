@@ -179,6 +179,22 @@ def test_the_segmentation_may_be_corrected_in_place_and_the_record_put_elsewhere
     assert not (case.folder / "organs.audit.json").exists()
 
 
+def test_the_model_that_made_the_segmentation_is_the_default(
+    case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named `clicks`; without its name in the segmentation, the bundled model for the abdomen is meant."""
+    monkeypatch.setenv("UDFA_MODELS", str(case.model.parent))
+    click = ["--click", "42,20,3,stomach,+", "--coordinates", "ijk", "--output", str(case.folder / "out.seg.nrrd")]
+    arguments = ["refine", str(case.image), str(case.segmentation), *click]
+    made_by = {"checkpoint": {"name": "clicks", "content_sha256": read_info(case.model).content_sha256}}
+    content = LabelledVolume(case.labelmap, case.volume, {LIVER: describe("liver")}, made_by)
+    write_segmentation(case.folder / "organs.seg.nrrd", content)
+    assert main(arguments) == 0
+    output = capsys.readouterr()
+    assert "Loading clicks" in output.err
+    assert "was made by" not in output.err
+
+
 @pytest.mark.parametrize(("own", "warned"), [(False, True), (True, False)])
 def test_a_segmentation_of_another_model_is_corrected_with_a_warning(
     case: Case, own: bool, warned: bool, capsys: pytest.CaptureFixture[str]
