@@ -133,6 +133,7 @@ class ClickSession:
                 edit = session.scribble(request.positions, request.value, request.positive)
             session.restrict(None)
             self._written = False
+            self._reader.noteEdit()
         audit = "" if session.audit is None else session.audit.to_json()
         return ClickOutcome(edit, standing(session), audit, followed)
 
