@@ -173,6 +173,7 @@ class ClickController:
             raise UDFAError("There is no session.")
         fingerprint = segmentsFingerprint(node)
         request = ClickRequest() if wish is None else self._request(target, wish)
+        request = replace(request, record=earlierAudit(node))
         if fingerprint != self._fingerprint:
             request = replace(request, segments=readLayers(target.grid, target.match, target.segmentID))
         # Until the outcome is written, the session is ahead of the segments.
@@ -247,7 +248,7 @@ class ClickController:
         if session is not None:
             keepAudit(node, outcome.audit, session.continuesAudit)
             session.continuesAudit = True
-            session.noteWritten()
+            session.noteWritten(outcome.audit)
             keepBeside(node)
         self.clicks, self.grid = outcome.clicks, target.grid
 

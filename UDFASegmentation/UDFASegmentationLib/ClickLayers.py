@@ -86,6 +86,14 @@ class LayerReader:
 
     def __init__(self) -> None:
         self._others: Optional[NDArray[np.bool_]] = None
+        self._last: Optional[SegmentLayers] = None
+        """As they were at the last look; None if the session has edited since, or if what it has says as much."""
+        self._apart = False
+        """Whether no segments overlapped at the last look, and the session has not edited since."""
+
+    def noteEdit(self) -> None:
+        """The session changes segments by itself: what they gain from now on is not somebody else's doing."""
+        self._last, self._apart = None, False
 
     def labelmap(self, segments: SegmentLayers, belief: Optional[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Return the segments as one labelmap.
@@ -113,12 +121,27 @@ class LayerReader:
                 for layer, mask in _masks(segments.layers, value):
                     if value != segments.otherValue:
                         labelmap[layer.box][mask & (belief[layer.box] == value)] = value
+            for value in known if len(segments.layers) > 1 else ():
+                # What a segment has gained since the last look was just redone or painted, over whatever is there.
+                for layer, mask in [] if value == segments.otherValue else _masks(segments.layers, value):
+                    labelmap[layer.box][mask & self._lacked(layer.box, value, belief)] = value
             if self._others is not None:
                 # A label was taken off what another segment covers as well: for the session it is background.
                 seen = (labelmap == segments.otherValue) & self._others
                 labelmap[seen & (belief != segments.otherValue)] = 0
         self._others = others
+        self._apart = len(segments.layers) < 2
+        self._last = None if self._apart else segments
         return labelmap
+
+    def _lacked(self, box: Box, value: int, belief: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Where in a box a segment was not at the last look; nowhere if nobody knows."""
+        if self._apart:
+            return np.asarray(belief[box] != value)
+        had = np.full(belief.shape, self._last is None)
+        for layer, mask in () if self._last is None else _masks(self._last.layers, value):
+            had[layer.box] |= mask
+        return np.asarray(~had[box])
 
 
 def _masks(layers: Sequence[Layer], value: int) -> list[tuple[Layer, NDArray[np.bool_]]]:

@@ -37,6 +37,7 @@ class ClickRequest:
         locked: Label values that must not change.
         editable: Where the editor's masking allows changes; None everywhere.
         carrySlices: How many slices up and down a correction may be carried.
+        record: The record of clicks that the segmentation has now.
     """
 
     positions: tuple[Position, ...] = ()
@@ -46,6 +47,7 @@ class ClickRequest:
     locked: frozenset[int] = frozenset()
     editable: Optional[NDArray[np.bool_]] = None
     carrySlices: int = DEFAULT_CARRY_SLICES
+    record: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,11 @@ class ClickSession:
         self.continuesAudit = False
         """Whether the record goes on where an earlier one ended; known after the first answer."""
         self._written = True
+        self._record = source.earlierAudit
 
-    def noteWritten(self) -> None:
-        """The segments are as the last answer says. Without this note its edit did not take place."""
-        self._written = True
+    def noteWritten(self, record: str) -> None:
+        """The segments are as the last answer says, and have its record. Without this note its edit did not happen."""
+        self._written, self._record = True, record
 
     def answer(self, request: ClickRequest) -> ClickOutcome:
         """Catch up with the segments, then click.
@@ -108,6 +111,8 @@ class ClickSession:
             UDFAError: The model cannot be loaded or cannot take the click.
         """
         followed = "same"
+        if self._session is not None and request.record != self._record:
+            self._goOnWith(request.record)
         if self._session is None:
             if request.segments is None:
                 raise UDFAError("The first click needs the segments as they are.")
@@ -128,6 +133,7 @@ class ClickSession:
                 edit = session.scribble(request.positions, request.value, request.positive)
             session.restrict(None)
             self._written = False
+            self._reader.noteEdit()
         audit = "" if session.audit is None else session.audit.to_json()
         return ClickOutcome(edit, standing(session), audit, followed)
 
@@ -135,6 +141,15 @@ class ClickSession:
         """Compute what clicks near a voxel will need, until `stopped` says True."""
         if self._session is not None:
             self._session.prepare_around(position, stopped)
+
+    def _goOnWith(self, record: str) -> None:
+        """Take over what another editor has recorded meanwhile; if it went on from elsewhere, the two stay apart."""
+        audit = None if self._session is None else self._session.audit
+        if audit is not None:
+            others, own = _continuedEdits(record, audit), len(audit.edits)
+            self.continuesAudit = others[:own] == audit.edits
+            audit.edits.extend(others[own:] if self.continuesAudit else ())
+        self._record = record
 
     def _start(self, labelmap: NDArray[np.uint8]) -> CorrectionSession:
         source = self._source

@@ -11,6 +11,7 @@ import slicer
 import slicer.util
 
 from doubles.click_bench import half_liver
+from doubles.scripted_effect import Editor
 from udfa.audit import read_audit
 
 
@@ -67,6 +68,37 @@ def test_a_segmentation_that_was_clicked_in_an_earlier_session_keeps_its_record(
     bench.editor.activate()
     assert slicer.util.saveNode(copy, str(tmp_path / "copy.seg.nrrd"))
     assert (tmp_path / "copy.audit.json").read_text(encoding="utf-8") == record
+
+
+def test_clicks_made_meanwhile_in_another_editor_stay_in_the_record(make):
+    """As in the panel of the module, then in Slicer's own Segment Editor, then in the panel again."""
+    bench = make(half_liver())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.click((1, 15, 12))
+    bench.editor.deactivate()
+    other = Editor(bench.segmentation, bench.volume, type(bench.effect))
+    other.select("liver")
+    other.activate()
+    other.effect.controller.carrySlices = 0
+    other.effect.controller.click([bench.ras((2, 15, 12))], True)
+    bench.until(lambda: not other.effect.controller.busy)
+    other.close()
+    bench.editor.activate()
+    bench.settle()
+    bench.click((3, 15, 12))
+    edits = read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits
+    assert [[click.ijk for click in edit.clicks] for edit in edits] == [[(12, 15, 1)], [(12, 15, 2)], [], [(12, 15, 3)]]
+    assert [edit.number for edit in edits] == [1, 2, 3, 4]
+    assert bench.segmentation.GetAttribute("UDFA.Audit.1") is None
+
+
+def test_a_record_that_another_editor_began_anew_is_kept_beside(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    bench.segmentation.SetAttribute("UDFA.Audit", "another record")
+    bench.click((2, 9, 5), positive=False)
+    assert bench.segmentation.GetAttribute("UDFA.Audit.1") == "another record"
+    assert len(read_audit(bench.segmentation.GetAttribute("UDFA.Audit")).edits) == 2
 
 
 def test_where_the_record_cannot_be_written_the_segmentation_is_saved_and_the_log_says_so(

@@ -142,6 +142,22 @@ def test_a_segment_below_the_others_does_not_keep_the_clicks_from_following_an_u
     assert [position for position, _, _ in bench.prompts] == [(2, 15, 12), (2, 15, 20)]
 
 
+def test_a_redo_that_makes_segments_overlap_again_is_followed(make):
+    bench = make(greedy_spleen())
+    bench.editor.host.setParameter("CarrySlices", 0)
+    bench.editor.node.SetOverwriteMode(bench.editor.node.OverwriteNone)
+    voxel = (2, 10, 12)
+    bench.click(voxel)
+    assert bench.labelmaps()["liver"][voxel]
+    assert bench.labelmaps()["spleen"][voxel]
+    bench.undo()
+    assert bench.prompts == []
+    bench.redo()
+    assert bench.prompts == [(voxel, 1, True)]
+    bench.click(voxel, positive=False)
+    assert not bench.labelmaps()["liver"][voxel]
+
+
 def test_segments_that_a_click_leaves_alone_cause_no_errors_in_slicers_log(make):
     bench = make(half_liver())
     addFence(bench)
