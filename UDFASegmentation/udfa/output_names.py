@@ -33,3 +33,8 @@ def split_name(path: Path, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> tuple
 def labels_file(path: Path) -> Path:
     """Return where the JSON of a plain labelmap lies."""
     return path.with_name(split_name(path, LABELMAP_SUFFIXES)[0] + ".json")
+
+
+def record_beside(segmentation: Path) -> Path:
+    """Return where the record of a stored segmentation lies."""
+    return segmentation.with_name(split_name(segmentation)[0] + AUDIT_SUFFIX)

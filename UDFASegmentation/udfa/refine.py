@@ -24,7 +24,7 @@ from udfa.kept_segments import Composition, compose
 from udfa.messages import Messages
 from udfa.models import list_models, resolve_model
 from udfa.origin import origin
-from udfa.output_names import AUDIT_SUFFIX, LABELMAP_SUFFIXES, labels_file, split_name
+from udfa.output_names import LABELMAP_SUFFIXES, labels_file, record_beside, split_name
 from udfa.segment_command import check_distinct, check_labels, check_places
 from udfa.segmentation_file import LabelledVolume, stage_segmentation
 from udfa.segmentation_reader import Segmentation, read_segmentation
@@ -189,11 +189,6 @@ def earlier_edits(job: RefineJob, audit: Audit) -> list[EditRecord]:
             f"{beside} {reason}, and would be overwritten. Give the new record another name with --audit."
         )
     return []
-
-
-def record_beside(segmentation: Path) -> Path:
-    """Return where the record of a stored segmentation lies."""
-    return segmentation.with_name(split_name(segmentation)[0] + AUDIT_SUFFIX)
 
 
 def check_job(job: RefineJob) -> None:

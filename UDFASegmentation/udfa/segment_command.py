@@ -19,7 +19,7 @@ from udfa.labels import Label
 from udfa.messages import Messages
 from udfa.models import resolve_model
 from udfa.origin import origin
-from udfa.output_names import LABELMAP_SUFFIXES, labels_file, split_name
+from udfa.output_names import LABELMAP_SUFFIXES, labels_file, record_beside, split_name
 from udfa.report import Overview, draw_overview, require_matplotlib, save_figure
 from udfa.segmentation_file import LabelledVolume, check_labels_file, stage_segmentation
 from udfa.statistics import LabelStatistics, format_csv, label_statistics
@@ -216,8 +216,8 @@ def check_outputs(job: SegmentJob) -> None:
     """Check before the run that every output can be written.
 
     Raises:
-        InvalidInputError: An unknown file type, a missing or read-only folder, or two outputs (or an output and the
-            input) of the same name.
+        InvalidInputError: An unknown file type, a missing or read-only folder, two outputs (or an output and the
+            input) of the same name, or a corrected segmentation in the output's place.
         UDFAError: A report is wanted, but matplotlib is not installed.
     """
     split_name(job.output)
@@ -229,6 +229,11 @@ def check_outputs(job: SegmentJob) -> None:
     if job.report is not None:
         folders.add(job.report if job.report.exists() else job.report.parent)
     check_places(job.output, files, folders)
+    if (record := record_beside(job.output)).exists():
+        raise InvalidInputError(
+            f"{job.output.name} was corrected by clicks, whose record {record} would be left without it. Give the "
+            f"output another name, or remove the record first."
+        )
     if job.report is not None:
         require_matplotlib()
 

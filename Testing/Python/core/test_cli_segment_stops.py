@@ -34,10 +34,8 @@ from udfa.segmentation_reader import read_segmentation
         ({"output": "folder.seg.nrrd"}, "folder.seg.nrrd is a folder"),
         ({"output": "constant.nrrd", "image": "constant.nrrd"}, "is named twice"),
         ({"more": ("--uncertainty", "out.nrrd"), "output": "out.nrrd"}, "is named twice"),
-        (
-            {"output": "bids.nii.gz"},
-            "bids.json describes something else and would be overwritten",
-        ),
+        ({"output": "bids.nii.gz"}, "bids.json describes something else and would be overwritten"),
+        ({"output": "corrected.seg.nrrd"}, "corrected.seg.nrrd was corrected by clicks"),
         ({"more": ("--uncertainty", "none/u.nrrd")}, "none does not exist. Create it"),
         ({"more": ("--report", "none/report")}, "none does not exist. Create it"),
         ({"more": ("--report", "text.txt")}, "text.txt does not exist"),
@@ -61,6 +59,7 @@ def test_what_cannot_work_fails_with_one_line_and_leaves_nothing(
     Path("empty.nii.gz").touch()
     Path("text.txt").write_text("text")
     Path("bids.json").write_text('{"Modality": "CT"}')
+    Path("corrected.audit.json").write_text("{}")
     Path("text.safetensors").write_text("text that is no checkpoint")
     Path("no_dicom").mkdir()
     Path("folder.seg.nrrd").mkdir()
