@@ -54,6 +54,9 @@ MIDDLE_GIVEN_UP = 0.2
 SPECK_MM2 = 30.0
 """A removed part smaller than this goes to a neighbour only where it touches that neighbour."""
 
+SPECK_SHARE = 0.2
+"""So does a part that is a smaller share than this of all that is removed; a larger one may be an organ of its own."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -204,13 +207,14 @@ def apply_change(piece: Piece, answer: Answer, change: Mask, aim: Aim) -> NDArra
     for value in np.unique(labels[change]):
         if value != 0:
             given = change & (labels == value)
-            labels[given & ~_joins_its_label(piece, given, int(value))] = 0
+            labels[given & ~_joins_its_label(piece, given, int(value), change)] = 0
     return labels
 
 
-def _joins_its_label(piece: Piece, given: Mask, value: int) -> Mask:
-    """The parts of `given` that are large, or touch pixels that have the label already."""
-    smallest = SPECK_MM2 / (piece.spacing_mm[0] * piece.spacing_mm[1])
+def _joins_its_label(piece: Piece, given: Mask, value: int, change: Mask) -> Mask:
+    """The parts of `given`, which is part of a change, that are large or touch pixels that have the label already."""
+    speck = SPECK_MM2 / (piece.spacing_mm[0] * piece.spacing_mm[1])
+    smallest = max(speck, SPECK_SHARE * np.count_nonzero(change))
     numbered = parts(given)
     sizes = np.bincount(numbered.ravel())
     large = np.flatnonzero(sizes >= smallest)

@@ -298,9 +298,18 @@ def test_a_speck_is_smaller_than_thirty_square_millimetres() -> None:
     wanted = np.zeros((20, 20))
     wanted[2:7, 2:7] = 3
     wanted[10:15, 2:8] = 3
-    after = apply_change(piece_of(np.ones((20, 20))), answer_of(wanted), np.ones((20, 20), bool), REMOVE)
-    assert not after[:9].any()
+    after = apply_change(piece_of(np.ones((20, 20))), answer_of(wanted), wanted == 3, REMOVE)
+    assert not (after[:9] == 3).any()
     assert (after[10:15, 2:8] == 3).all()
+
+
+@pytest.mark.parametrize(("height", "stays"), [(7, False), (8, True)])
+def test_a_part_below_a_fifth_of_what_is_removed_is_a_speck(height: int, stays: bool) -> None:
+    """70 and 80 of 400 pixels."""
+    wanted = np.zeros((20, 20))
+    wanted[:height, 5:15] = 3
+    after = apply_change(piece_of(np.ones((20, 20))), answer_of(wanted), np.ones((20, 20), bool), REMOVE)
+    assert (after == 3).any() == stays
 
 
 def test_a_speck_goes_to_the_neighbour_that_it_touches() -> None:
