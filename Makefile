@@ -70,7 +70,7 @@ screenshots: demo $(READY_FOR_TEST)
 	mkdir -p Resources/Screenshots
 	cp demo/overview.png Resources/Screenshots/segmentation.png
 	$(RUN) Testing/screenshots.py
-	$(RUN) Testing/click_pictures.py --label left_kidney
+	$(RUN) Testing/click_pictures.py --label stomach
 
 ICONS := Resources/UDFA UDFASegmentation/Resources/Icons/UDFASegmentation UDFASegmentation/Resources/Icons/UDFAClick
 

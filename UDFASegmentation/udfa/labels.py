@@ -2,7 +2,8 @@
 
 Codes and colours are those of Slicer's "General Anatomy list", and for the structures it lacks (inferior vena cava,
 portal and splenic vein, myocardium) those of the SNOMED mapping that TotalSegmentator publishes. Where the list would
-give neighbours nearly the same colour (left and right organs, veins, stomach and liver), one of them has another.
+give neighbours nearly the same colour (left and right organs, veins, stomach and liver), one of them has another. The
+parts of the heart, all brown there, are blue, green and red, as figures of the field mostly have them.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ KNOWN_LABELS: dict[str, Label] = {
         Label("pancreas", "Pancreas", (249, 180, 111), _sct("15776009", "Pancreas")),
         Label("right_adrenal", "Right adrenal gland", (249, 186, 150), _sct("23451007", "Adrenal gland"), RIGHT),
         Label("left_adrenal", "Left adrenal gland", (230, 158, 140), _sct("23451007", "Adrenal gland"), LEFT),
-        Label("right_ventricle", "Right ventricle", (181, 85, 57), _sct("53085002", "Right Ventricle")),
-        Label("myocardium", "Myocardium", (206, 110, 84), _sct("74281007", "Myocardium")),
-        Label("left_ventricle", "Left ventricle", (152, 55, 13), _sct("87878005", "Left Ventricle")),
+        Label("right_ventricle", "Right ventricle", (70, 130, 200), _sct("53085002", "Right Ventricle")),
+        Label("myocardium", "Myocardium", (104, 178, 96), _sct("74281007", "Myocardium")),
+        Label("left_ventricle", "Left ventricle", (214, 70, 70), _sct("87878005", "Left Ventricle")),
     )
 }
 """Known labels by name: abdominal organs (CT) and cardiac chambers (MR)."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from udfa.checkpoint import read_info
 from udfa.labels import KNOWN_LABELS, describe
-from udfa.models import list_models
+from udfa.models import list_models, resolve_model
 
 
 def test_the_liver_has_its_snomed_code_in_slicers_serialised_form() -> None:
@@ -24,6 +27,15 @@ def test_known_labels_are_stored_under_their_names_with_different_colours() -> N
     assert all(name == label.name for name, label in KNOWN_LABELS.items())
     assert len({label.color for label in KNOWN_LABELS.values()}) == len(KNOWN_LABELS)
     assert all(0 <= c <= 255 for label in KNOWN_LABELS.values() for c in label.color)
+
+
+def test_the_parts_of_the_heart_which_all_touch_are_told_apart_by_their_hue() -> None:
+    """As the checkpoint brings them along: right ventricle blue, myocardium green, left ventricle red."""
+    labels = read_info(resolve_model("cardiac-mr-mini")).labels
+    assert labels == tuple(KNOWN_LABELS[label.name] for label in labels)
+    strongest = {label.name: int(np.argmax(label.color)) for label in labels}
+    assert strongest == {"right_ventricle": 2, "myocardium": 1, "left_ventricle": 0}
+    assert all(max(label.color) - sorted(label.color)[1] >= 70 for label in labels)
 
 
 def test_every_label_of_the_bundled_models_is_known() -> None:
