@@ -137,18 +137,25 @@ def run_refine(job: RefineJob, messages: Messages) -> RefineOutcome:
     return RefineOutcome(audit.edits[earlier:], job.output_files())
 
 
+def recorded_checkpoint(segmentation: Segmentation) -> Mapping[str, Any] | None:
+    """Return what a segmentation records of the checkpoint that made it; None if nothing."""
+    found = segmentation.provenance.get("checkpoint")
+    return found if isinstance(found, Mapping) else None
+
+
 def model_that_made(segmentation: Segmentation) -> str | None:
     """Return the path of the usable checkpoint of the name that a segmentation records; None without one."""
-    checkpoint = segmentation.provenance.get("checkpoint")
-    name = checkpoint.get("name") if isinstance(checkpoint, Mapping) else None
-    found = (entry.path for entry in list_models() if entry.info is not None and entry.name == name)
+    checkpoint = recorded_checkpoint(segmentation)
+    if checkpoint is None:
+        return None
+    found = (e.path for e in list_models() if e.info is not None and e.name == checkpoint.get("name"))
     return next(map(str, found), None)
 
 
 def made_by_another(segmentation: Segmentation, info: CheckpointInfo) -> str | None:
     """Return the name of the checkpoint that made a segmentation; None if it is this one, or the file does not say."""
-    checkpoint = segmentation.provenance.get("checkpoint")
-    if not isinstance(checkpoint, Mapping) or checkpoint.get("content_sha256") == info.content_sha256:
+    checkpoint = recorded_checkpoint(segmentation)
+    if checkpoint is None or checkpoint.get("content_sha256") == info.content_sha256:
         return None
     return str(checkpoint.get("name", "another model"))
 
