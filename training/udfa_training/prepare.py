@@ -97,7 +97,9 @@ def _repeated(data: SourceData) -> list[str]:
 
 def _content(array: NDArray[np.generic]) -> bytes:
     """Digest of the voxels, which tells one image in two files."""
-    return hashlib.sha256(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes()).digest()
+    digest = hashlib.sha256(str((array.shape, array.dtype)).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def _seen_elsewhere(case: SourceCase, first: SourceCase) -> list[str]:
