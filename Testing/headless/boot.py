@@ -29,6 +29,7 @@ MODULE_LOGICS = {
     "models": "vtkSlicerModelsLogic",
     "markups": "vtkSlicerMarkupsLogic",
     "sequences": "vtkSlicerSequencesLogic",
+    "plots": "vtkSlicerPlotsLogic",
 }
 """Module name in `slicer.modules`, and the class of its logic. Terminologies come first: segmentations use them."""
 

@@ -59,6 +59,8 @@ class SegmentationSettings:
     """Replace segments of the same name or ID in the given segmentation; otherwise they are kept beside the new."""
     closedSurface: bool = False
     """Also create the closed surfaces for 3D views."""
+    allFrames: bool = False
+    """Segment all frames of the sequence that the volume shows, instead of the frame that is shown."""
     uncertainty: bool = False
     """Also compute the per-voxel uncertainty; it is returned by the engine, not written by `writeResult`."""
 

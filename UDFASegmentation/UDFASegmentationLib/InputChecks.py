@@ -126,16 +126,20 @@ _UNSUITABLE_NODES = (
 """Class, what it is, what to do; special cases before what they derive from."""
 
 
-def checkFrame(frame: Frame | None) -> list[Finding]:
-    """Say that only one frame of a sequence is segmented.
+def checkFrame(frame: Frame | None, wanted: int = 1) -> list[Finding]:
+    """Say which frames of a sequence are segmented.
 
     Args:
         frame: Frame that the volume shows; None outside of sequences.
+        wanted: How many frames are segmented: 1 or all.
     """
     if frame is None or frame.count < 2:
         return []
+    if wanted > 1:
+        advice = "The result plays with the sequence, and is corrected frame by frame."
+        return [Finding(INFO, "frame", f"All {wanted} frames of the sequence are segmented.", advice)]
     text = f"The volume shows {frame.title}, of a sequence. Only this frame is segmented."
-    return [Finding(INFO, "frame", text, "Move the sequence to segment another one.")]
+    return [Finding(INFO, "frame", text, "Move the sequence to segment another one, or tick all frames.")]
 
 
 def checkInput(volume: Volume, config: ModelConfig, dicom: DicomFacts | None = None) -> list[Finding]:

@@ -48,6 +48,7 @@ class InspectionSection(VTKObservationMixin):
         self._volumeNode: Optional[Any] = None
         self._info: Optional[CheckpointInfo] = None
         self._device = ""
+        self._frameCount = 1
         self._findings: list[Finding] = []
         self._dismissed: set[str] = set()
         self.estimate: Optional[RunEstimate] = None
@@ -63,14 +64,16 @@ class InspectionSection(VTKObservationMixin):
         """Why the volume cannot be segmented at all; empty when it can, as far as is known yet."""
         return next((finding.sentence() for finding in self._findings if finding.severity == ERROR), "")
 
-    def inspect(self, volumeNode: Optional[Any], info: Optional[CheckpointInfo], device: str) -> None:
-        """Inspect a volume for a model and a device, unless that is what was inspected last."""
+    def inspect(
+        self, volumeNode: Optional[Any], info: Optional[CheckpointInfo], device: str, frameCount: int = 1
+    ) -> None:
+        """Inspect a volume for a model, a device and a number of frames, unless that is what was inspected last."""
         sameVolume, sameModel = volumeNode is self._volumeNode, info == self._info
-        if sameVolume and sameModel and device == self._device:
+        if sameVolume and sameModel and (device, frameCount) == (self._device, self._frameCount):
             return
         if not (sameVolume and sameModel):
             self._dismissed.clear()
-        self._volumeNode, self._info, self._device = volumeNode, info, device
+        self._volumeNode, self._info, self._device, self._frameCount = volumeNode, info, device, frameCount
         if not sameVolume:
             self.removeObservers()
             if volumeNode is not None:
@@ -112,7 +115,7 @@ class InspectionSection(VTKObservationMixin):
         node, info, device = self._volumeNode, self._info, self._device
         self._findings, self.estimate = [], None
         if node is not None and info is not None:
-            self._findings = checkNode(node) + checkFrame(currentFrame(node))
+            self._findings = checkNode(node) + checkFrame(currentFrame(node), self._frameCount)
             if not self.blockingReason:
                 self._request(node, info, device)
         self._show()
@@ -124,14 +127,14 @@ class InspectionSection(VTKObservationMixin):
         except UDFAError as error:
             self._findings.append(Finding(ERROR, "unreadable", str(error)))
             return
-        known = list(self._findings)
+        known, frameCount = list(self._findings), self._frameCount
         dicom = dicomFacts(node)
         speed = self._settings.secondsPerSlice(info.content_sha256, self._speedName(device))
 
         def work() -> tuple[list[Finding], Optional[RunEstimate]]:
             found = known + checkInput(volume, info.config, dicom)
             broken = any(finding.severity == ERROR for finding in found)
-            return found, None if broken else estimateRun(volume, info.config, speed, device)
+            return found, None if broken else estimateRun(volume, info.config, speed, device, frames=frameCount)
 
         self._chores.request(CHORE, work, self._take)
 

@@ -14,6 +14,7 @@ class UDFASegmentationParameterNode:
 
     Attributes:
         inputVolume: Volume to segment.
+        allFrames: Whether all frames are segmented where the volume shows a sequence.
         modelName: Name of a bundled checkpoint, or path of one that the user added; empty for the default.
         omittedLabels: Names of the labels that are not wanted; empty keeps all, whatever the model.
         outputSegmentation: Segmentation that takes the result; None makes a new one.
@@ -27,6 +28,7 @@ class UDFASegmentationParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
+    allFrames: bool
     modelName: str
     omittedLabels: list[str]
     outputSegmentation: vtkMRMLSegmentationNode

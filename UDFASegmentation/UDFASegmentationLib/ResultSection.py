@@ -7,14 +7,17 @@ from typing import Any, Optional
 
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from udfa.errors import UDFAError
 from UDFASegmentationLib.Chores import Chores
+from UDFASegmentationLib.FunctionSection import FunctionSection
 from UDFASegmentationLib.ResultTable import ResultTable
 from UDFASegmentationLib.RunSection import RunOutcome
 from UDFASegmentationLib.SegmentMeasurement import measure, takeSnapshot
+from UDFASegmentationLib.SequenceWriter import spreadSurfaces
 from UDFASegmentationLib.UncertaintyReview import UncertaintyReview, jumpTo, writeUncertainty
 
 MEASURE_DELAY_MS = 700
@@ -47,6 +50,7 @@ class ResultSection(VTKObservationMixin):
         self.runSettings: dict[str, Any] = {}
         """The user's choices for the last run in this session, for the record beside exported files."""
         self.table = ResultTable(ui, self._showSegment)
+        self.function = FunctionSection(ui)
         self.review = UncertaintyReview()
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -54,6 +58,8 @@ class ResultSection(VTKObservationMixin):
         self._timer.connect("timeout()", self._followChange)
         ui.overlayCheckBox.connect("toggled(bool)", self._onOverlayToggled)
         ui.nextDoubtfulButton.connect("clicked()", self.showNextDoubtful)
+        # After the button's own work, which is that of the frame that is shown.
+        ui.show3DButton.connect("clicked()", lambda: spreadSurfaces(self._segmentationNode))
         self.follow(None)
 
     @property
@@ -110,6 +116,7 @@ class ResultSection(VTKObservationMixin):
         """Measure the segments in the background and show the table."""
         self._timer.stop()
         segmentationNode, volumeNode = self._segmentationNode, self._volumeNode
+        self.function.follow(segmentationNode)
         if segmentationNode is None or volumeNode is None:
             self.table.show([])
             return
@@ -140,15 +147,17 @@ class ResultSection(VTKObservationMixin):
         self.removeObservers()
         if segmentationNode is None:
             return
-        segmentation = segmentationNode.GetSegmentation()
+        # The node tells of its segments' events, too. Of a sequence each frame has segments of its own, and only the
+        # node is modified when another frame is shown.
         events = slicer.vtkSegmentation
         for event in (
+            vtk.vtkCommand.ModifiedEvent,
             events.SourceRepresentationModified,
             events.SegmentModified,
             events.SegmentAdded,
             events.SegmentRemoved,
         ):
-            self.addObserver(segmentation, event, self._onSegmentationChanged)
+            self.addObserver(segmentationNode, event, self._onSegmentationChanged)
 
     def _followChange(self) -> None:
         self.measureNow()
@@ -177,5 +186,6 @@ def _plainSettings(outcome: RunOutcome) -> dict[str, Any]:
         "device": settings.device,
         "precision": outcome.request.precision,
         "replace_existing": settings.replaceExisting,
+        "all_frames": settings.allFrames,
         "uncertainty": settings.uncertainty,
     }

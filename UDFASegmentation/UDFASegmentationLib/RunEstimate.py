@@ -40,20 +40,23 @@ class RunEstimate:
     """Whether the speed comes from an earlier run on this computer."""
     device: str = "cpu"
     """The device that was chosen: auto, cpu, cuda, cuda:N or mps."""
+    frames: int = 1
+    """How many such volumes are segmented: the frames of a sequence."""
 
     @property
     def referenceSlices(self) -> float:
-        """Work of the run, in slices of 256 x 256 pixels."""
+        """Work for one volume, in slices of 256 x 256 pixels."""
         return self.slices * self.tilesPerSlice * (self.tileSide / REFERENCE_SIDE) ** 2
 
     def text(self) -> str:
         """Return the estimate in a line for the panel."""
         memory = f"{self.memoryBytes / 1e9:.1f} GB of memory"
+        slices = f"{self.slices} slices" if self.frames == 1 else f"{self.frames} frames of {self.slices} slices"
         if self.seconds is None:
-            return f"{self.slices} slices, about {memory}; the time is known after the first run on this device"
+            return f"{slices}, about {memory}; the time is known after the first run on this device"
         rough = "about" if self.measured else "very roughly"
         limit = " without a graphics card" if self.device == "auto" and not self.measured else ""
-        return f"{self.slices} slices: {rough} {durationText(max(1.0, self.seconds))}{limit}, about {memory}"
+        return f"{slices}: {rough} {durationText(max(1.0, self.seconds))}{limit}, about {memory}"
 
 
 def estimateRun(
@@ -62,6 +65,7 @@ def estimateRun(
     secondsPerSlice: float | None = None,
     device: str = "cpu",
     batchSize: int = 4,
+    frames: int = 1,
 ) -> RunEstimate:
     """Estimate time and memory with the same grid of slices and tiles that the run will use.
 
@@ -71,6 +75,7 @@ def estimateRun(
         secondsPerSlice: Seconds for a slice of 256 x 256 pixels, measured before; None for a rough default.
         device: auto, cpu, cuda, cuda:N or mps.
         batchSize: Slices per batch.
+        frames: How many volumes like this one are segmented.
     """
     settings = config.preprocessing
     canonical = reorient(volume, canonical_orientation(volume, settings.slice_axis))
@@ -84,23 +89,26 @@ def estimateRun(
         tilesPerSlice=rows * columns,
         tileSide=side,
         networkShape=grid.network_shape,
-        memoryBytes=_memory(volume, config, grid.network_shape, side, batchSize),
+        memoryBytes=_memory(volume, config, grid.network_shape, side, batchSize, frames),
         seconds=None,
         measured=known,
         device=device,
+        frames=frames,
     )
     if speed is None:
         return estimate
-    return replace(estimate, seconds=estimate.referenceSlices * speed)
+    return replace(estimate, seconds=estimate.referenceSlices * speed * frames)
 
 
-def _memory(volume: Volume, config: ModelConfig, networkShape: tuple[int, int], side: int, batchSize: int) -> int:
-    """Copy of the voxels, labelmap and uncertainty, one batch in the network, one slice of native probabilities."""
+def _memory(
+    volume: Volume, config: ModelConfig, networkShape: tuple[int, int], side: int, batchSize: int, frames: int
+) -> int:
+    """Copies of the voxels, labelmap and uncertainty, one batch in the network, one slice of native probabilities."""
     array, classes = volume.array, config.network.num_classes
     perVoxel = array.dtype.itemsize + 2
     batch = batchSize * (side * side * ACTIVATION_BYTES_PER_PIXEL + networkShape[0] * networkShape[1] * classes * 8)
     native = 2 * 4 * classes * array.shape[1] * array.shape[2]
-    return int(LIBRARY_BYTES + array.size * perVoxel + batch + native)
+    return int(LIBRARY_BYTES + array.size * perVoxel * frames + batch + native)
 
 
 def measuredSecondsPerSlice(estimate: RunEstimate, seconds: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
@@ -18,14 +18,11 @@ from udfa.errors import UDFAError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
 from UDFASegmentationLib.Installation import Result as InstallationResult
 from UDFASegmentationLib.RunEstimate import durationText
-from UDFASegmentationLib.SegmentationLogic import runEngine
+from UDFASegmentationLib.RunSource import RunSource, readSource
 from UDFASegmentationLib.SegmentationRun import Failure, RunHandle, RunListener, SegmentationRun
-from UDFASegmentationLib.SegmentationWriter import writeResult
-from UDFASegmentationLib.SequenceFrames import Frame, currentFrame
-from UDFASegmentationLib.VolumeConversion import readVolume
+from UDFASegmentationLib.SequenceFrames import Frame
 
 if TYPE_CHECKING:
-    from udfa.geometry import Volume
     from udfa.inference import SegmentationResult
 
 _logger = logging.getLogger(__name__)
@@ -71,23 +68,15 @@ class RunOutcome:
 
     Attributes:
         request: What was asked for.
-        result: Arrays, plan and seconds.
+        result: Arrays, plan and seconds; of several frames those of the first.
         segmentationNode: Node with the new segments.
-        frame: The frame that was segmented; None outside of sequences.
+        frame: The frame that was segmented; None outside of sequences, and when all frames were.
     """
 
     request: RunRequest
     result: SegmentationResult
     segmentationNode: Any
     frame: Optional[Frame] = None
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a run works on: voxels of its own, and the frame of the sequence that they are."""
-
-    volume: Volume
-    frame: Optional[Frame]
 
 
 class RunSection:
@@ -148,7 +137,7 @@ class RunSection:
             return
         try:
             # Read at once: a sequence may move on while torch is imported or installed.
-            source = _Source(readVolume(request.volumeNode, copy=True), currentFrame(request.volumeNode))
+            source = readSource(request.volumeNode, request.settings.allFrames)
         except UDFAError as error:
             self._end(str(error))
             return
@@ -177,7 +166,7 @@ class RunSection:
         self._ui.statusLabel.text = text
         self._ui.statusLabel.setVisible(bool(text))
 
-    def _segment(self, request: RunRequest, source: _Source) -> None:
+    def _segment(self, request: RunRequest, source: RunSource) -> None:
         """Second half of a run, after torch was imported: installation if needed, then inference."""
         if self._installer is not None:
             installed = self._installer.ensureReady()
@@ -188,19 +177,19 @@ class RunSection:
                 self._end(installed.message)
                 return
         # The thread must hold no node: the last one to let go of a deleted node destroys it.
-        models, volume, info, precision = self._models, source.volume, request.info, request.precision
+        models, info, precision = self._models, request.info, request.precision
         settings = replace(request.settings, segmentationNode=None)
 
-        def work(handle: RunHandle) -> tuple[LoadedModel, SegmentationResult]:
+        def work(handle: RunHandle) -> tuple[LoadedModel, list[SegmentationResult]]:
             handle.progress(_("Loading the model..."))
             model = models.model(info.path, settings.device, precision)
             handle.progress(_("Segmenting..."))
-            return model, runEngine(model, volume, settings, handle.progress, handle.cancelled)
+            return model, source.run(model, settings, handle.progress, handle.cancelled)
 
-        self._run.start(work, self._listener(lambda value: self._write(request, source.frame, *value)))
+        self._run.start(work, self._listener(lambda value: self._write(request, source, *value)))
 
     def _write(
-        self, request: RunRequest, frame: Optional[Frame], model: LoadedModel, result: SegmentationResult
+        self, request: RunRequest, source: RunSource, model: LoadedModel, results: Sequence[SegmentationResult]
     ) -> None:
         """Last step, on the main thread: the only one that changes the scene."""
         target = request.settings.segmentationNode
@@ -210,14 +199,12 @@ class RunSection:
             settings = replace(settings, segmentationNode=None)
         try:
             with slicer.util.RenderBlocker():
-                node = writeResult(request.volumeNode, result, model, settings, frame)
+                node = source.write(request.volumeNode, results, model, settings)
         except UDFAError as error:
             self._end(str(error))
             return
-        seconds = _("Done in {seconds:.0f} s ({plan}).").format(seconds=result.seconds, plan=result.plan.describe())
-        shown = [_("Segmented: {frame}.").format(frame=frame.title)] if frame is not None else []
-        self._end("\n".join([seconds, *shown, *result.warnings]))
-        self._onFinished(RunOutcome(request, result, node, frame))
+        self._end(_summary(results, source.frame))
+        self._onFinished(RunOutcome(request, results[0], node, source.frame))
 
     def _listener(self, onDone: Callable[[Any], None]) -> RunListener:
         def goOn(value: Any) -> None:
@@ -266,6 +253,17 @@ class RunSection:
         # Without a maximum the bar shows that something goes on.
         ui.progressBar.maximum = 0 if running else 1
         ui.progressBar.value = 0
+
+
+def _summary(results: Sequence[SegmentationResult], frame: Optional[Frame]) -> str:
+    """What a run did, in lines: how long it took, what was segmented, and each warning once."""
+    seconds = sum(result.seconds for result in results)
+    lines = [_("Done in {seconds:.0f} s ({plan}).").format(seconds=seconds, plan=results[-1].plan.describe())]
+    if frame is not None:
+        lines.append(_("Segmented: {frame}.").format(frame=frame.title))
+    elif len(results) > 1:
+        lines.append(_("Segmented: all {count} frames.").format(count=len(results)))
+    return "\n".join([*lines, *dict.fromkeys(warning for result in results for warning in result.warnings)])
 
 
 def progressText(done: int, total: int, secondsLeft: Optional[float]) -> str:

@@ -1,25 +1,30 @@
 """Segments volume nodes: read on the main thread, run on any thread, write on the main thread.
 
 A script calls `SegmentationLogic().segmentVolume(...)`. A widget runs the three parts itself, the middle one on a
-worker thread: `readVolume`, `runEngine`, `writeResult`.
+worker thread: `readVolume`, `runEngine`, `writeResult`; for all frames of a sequence `readFrames`, `runFrames`,
+`writeSequence`.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from udfa.errors import CancelledError
+from udfa.errors import CancelledError, InvalidInputError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
 from UDFASegmentationLib.ModelPool import sharedModel
 from UDFASegmentationLib.SegmentationWriter import checkTarget, writeResult
-from UDFASegmentationLib.SequenceFrames import currentFrame
+from UDFASegmentationLib.SequenceFrames import Frame, allFrames, currentFrame, frameVolume
+from UDFASegmentationLib.SequenceWriter import writeSequence
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 from UDFASegmentationLib.VolumeConversion import readVolume
 
 if TYPE_CHECKING:
     from udfa.geometry import Volume
-    from udfa.inference import CancelCheck, ProgressCallback, SegmentationResult
+    from udfa.inference import CancelCheck, Progress, ProgressCallback, SegmentationResult
 
 
 def resolveModel(nameOrPath: Union[str, Path, None] = None) -> Path:
@@ -81,6 +86,53 @@ def runEngine(
     return result
 
 
+def readFrames(volumeNode: Any) -> tuple[list[Frame], list[Volume]]:
+    """Copy the voxels of all frames of the sequence that a volume shows. Call it on the main thread.
+
+    Returns:
+        The frames and their volumes, in the order of the sequence.
+
+    Raises:
+        InvalidInputError: The volume shows no sequence, or a frame cannot be used.
+    """
+    frames = allFrames(volumeNode)
+    if len(frames) < 2:
+        raise InvalidInputError(
+            f"The volume '{volumeNode.GetName()}' does not show a sequence of several frames. Load the images as a "
+            f"volume sequence, or segment the volume alone."
+        )
+    return frames, [readVolume(frameVolume(volumeNode, frame), copy=True) for frame in frames]
+
+
+def runFrames(
+    model: LoadedModel,
+    volumes: Sequence[Volume],
+    settings: SegmentationSettings,
+    progress: Optional[ProgressCallback] = None,
+    cancelled: Optional[CancelCheck] = None,
+) -> list[SegmentationResult]:
+    """Segment the frames that `readFrames` returned, without uncertainty. Touches no MRML; may be called on any thread.
+
+    Progress is that of all frames together.
+
+    Raises:
+        InvalidInputError: A frame or a label name cannot be used.
+        CancelledError: `cancelled` returned True.
+    """
+    settings, results = replace(settings, uncertainty=False), []
+    began = time.monotonic()
+    for index, volume in enumerate(volumes):
+
+        def report(value: Progress, before: int = index) -> None:
+            done, total = before * value.total + value.done, len(volumes) * value.total
+            left = (time.monotonic() - began) / done * (total - done) if done else None
+            if progress is not None:
+                progress(replace(value, done=done, total=total, seconds_left=left))
+
+        results.append(runEngine(model, volume, settings, report, cancelled))
+    return results
+
+
 class SegmentationLogic:
     """Segments volume nodes. Keeps the model that was used last, so that the next run starts at once."""
 
@@ -118,6 +170,36 @@ class SegmentationLogic:
         loaded = model if isinstance(model, LoadedModel) else self.model(model, settings.device)
         result = runEngine(loaded, volume, settings, progress, cancelled)
         return writeResult(volumeNode, result, loaded, settings, frame)
+
+    def segmentSequence(
+        self,
+        volumeNode: Any,
+        model: Union[LoadedModel, str, Path, None] = None,
+        settings: Optional[SegmentationSettings] = None,
+        progress: Optional[ProgressCallback] = None,
+        cancelled: Optional[CancelCheck] = None,
+    ) -> Any:
+        """Segment all frames of the sequence that a volume node shows, and wait for the result.
+
+        Args:
+            volumeNode: The sequence's proxy volume.
+            model: Name or path of a checkpoint, a loaded model, or None for the default checkpoint.
+            settings: The user's choices; those of where to write and of uncertainty are of no matter.
+            progress: Called after each batch.
+            cancelled: Asked before each batch and before writing; True stops the run.
+
+        Returns:
+            vtkMRMLSegmentationNode that shows the segmentation of the frame that the volume shows.
+
+        Raises:
+            UDFAError: The sequence, the model or a setting cannot be used, or the run was cancelled. The scene is then
+                as it was before.
+        """
+        settings = settings or SegmentationSettings()
+        frames, volumes = readFrames(volumeNode)
+        loaded = model if isinstance(model, LoadedModel) else self.model(model, settings.device)
+        results = runFrames(loaded, volumes, settings, progress, cancelled)
+        return writeSequence(volumeNode, frames, results, loaded, settings)
 
     def model(
         self, nameOrPath: Union[str, Path, None] = None, device: str = "auto", precision: str = "auto"

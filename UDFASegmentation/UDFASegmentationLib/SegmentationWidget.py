@@ -31,6 +31,7 @@ from UDFASegmentationLib.ParameterBinding import ParameterBinding
 from UDFASegmentationLib.ResultSection import ResultSection
 from UDFASegmentationLib.RunSection import Installer, ModelSource, RunOutcome, RunRequest, RunSection
 from UDFASegmentationLib.SegmentationRun import SegmentationRun
+from UDFASegmentationLib.SequenceFrames import allFrames
 from UDFASegmentationLib.Settings import Settings
 from UDFASegmentationLib.Shortcuts import Shortcuts
 
@@ -189,6 +190,7 @@ class SegmentationWidget(VTKObservationMixin):
             device=self.devices.current,
             segmentationNode=node.outputSegmentation,
             replaceExisting=node.replaceSegments,
+            allFrames=self._frameCount() > 1,
             uncertainty=node.uncertainty,
         )
         return RunRequest(node.inputVolume, model.info, settings, self._services.settings.read().precision)
@@ -217,7 +219,13 @@ class SegmentationWidget(VTKObservationMixin):
     def _inspect(self) -> None:
         node, model = self.parameterNode, self.models.current
         if node is not None and not self._closing:
-            self.inspection.inspect(node.inputVolume, model.info if model is not None else None, self.devices.current)
+            info = model.info if model is not None else None
+            self.inspection.inspect(node.inputVolume, info, self.devices.current, self._frameCount())
+
+    def _frameCount(self) -> int:
+        """How many frames are segmented: 1, or all where the volume shows a sequence and all are wanted."""
+        node = self.parameterNode
+        return max(1, len(allFrames(node.inputVolume))) if node is not None and node.allFrames else 1
 
     def _onModelChosen(self) -> None:
         node = self.parameterNode
@@ -246,6 +254,11 @@ class SegmentationWidget(VTKObservationMixin):
         ui.segmentButton.toolTip = reason or _("Segment the volume. Key: {key}.").format(key=keys.RUN_KEY)
         node = self.parameterNode
         ui.replaceCheckBox.enabled = node is not None and node.outputSegmentation is not None
+        ui.allFramesCheckBox.setVisible(node is not None and len(allFrames(node.inputVolume)) > 1)
+        # The result of a whole sequence is always a new one, and has no uncertainty map.
+        single = self._frameCount() == 1
+        ui.outputSelector.enabled = ui.uncertaintyCheckBox.enabled = single
+        ui.replaceCheckBox.enabled = ui.replaceCheckBox.enabled and single
 
     def _detectDevices(self) -> None:
         """List the devices, once torch can be imported and someone looks or has it in use already."""

@@ -80,7 +80,7 @@ def writeResult(
     """
     settings = settings or SegmentationSettings()
     gridNode = frameVolume(volumeNode, frame)
-    _checkFits(volumeNode, gridNode, result)
+    checkFits(volumeNode, gridNode, result)
     target = settings.segmentationNode
     checkTarget(target, volumeNode)
     draft = _draft(volumeNode, gridNode, result, model, settings)
@@ -99,11 +99,45 @@ def writeResult(
             added.append(node.GetDisplayNode())
         Provenance.describeRun(node, model, result, [label.name for label in draft.empty], draft.notes)
         Provenance.describeFrame(node, frame)
-    _placeBeside(node, volumeNode)
+    placeBeside(node, volumeNode)
     return node
 
 
-def _checkFits(volumeNode: Any, gridNode: Any, result: SegmentationResult) -> None:
+def frameNode(
+    gridNode: Any, frame: Frame, result: SegmentationResult, model: LoadedModel, settings: SegmentationSettings
+) -> slicer.vtkMRMLSegmentationNode:
+    """Return the result of one frame as a segmentation node of its own that is in no scene yet.
+
+    All wanted labels have a segment, also those without a voxel, so that the frames of a sequence are alike.
+
+    Args:
+        gridNode: A volume on the frame's grid.
+        frame: The frame.
+        result: What the engine returned; its labelmap is (D, H, W) on that grid.
+        model: The model that made it.
+        settings: Which labels are wanted.
+    """
+    labels = wantedLabels(model, settings)
+    present = presentLabels(result.labelmap)
+    image = orientedImage(result.labelmap, _labelledBox(result.labelmap), gridNode)
+    node = slicer.vtkMRMLSegmentationNode()
+    for value, label in labels.items():
+        segment = _segment(label, value, image)
+        Provenance.describeSegment(segment, model)
+        node.GetSegmentation().AddSegment(segment, label.name)
+    _setGeometry(node, gridNode)
+    empty = [label.name for value, label in labels.items() if value not in present]
+    Provenance.describeRun(node, model, result, empty, [])
+    Provenance.describeFrame(node, frame)
+    return node
+
+
+def checkFits(volumeNode: Any, gridNode: Any, result: SegmentationResult) -> None:
+    """Check that a result has the shape of the grid that it is for, and that its volume is still there.
+
+    Raises:
+        InvalidInputError: It has not, or it is not.
+    """
     imageData = gridNode.GetImageData()
     shape = (0, 0, 0) if imageData is None else tuple(reversed(imageData.GetDimensions()))
     if volumeNode.GetScene() is None:
@@ -168,9 +202,10 @@ def _draft(
 
 
 def _labelledBox(labelmap: NDArray[np.uint8]) -> tuple[slice, slice, slice]:
-    """Smallest (D, H, W) box around all labels of a labelmap that is not empty."""
+    """Smallest (D, H, W) box around all labels of a labelmap."""
     box = label_box((labelmap > 0).view(np.uint8), 1)
-    return box or (slice(0, 0), slice(0, 0), slice(0, 0))
+    # Of nothing the first voxel: Slicer refuses labelmaps without any.
+    return box or (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
 def _segment(label: Label, value: int, image: slicer.vtkOrientedImageData) -> slicer.vtkSegment:
@@ -197,11 +232,16 @@ def _adoptGeometry(node: Any, volumeNode: Any, gridNode: Any) -> None:
     if node.GetSegmentation().GetNumberOfSegments() == 0:
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         if gridNode is not volumeNode and node.GetParentTransformNode() is volumeNode.GetParentTransformNode():
-            matrix = vtk.vtkMatrix4x4()
-            gridNode.GetIJKToRASMatrix(matrix)
-            geometry = slicer.vtkSegmentationConverter.SerializeImageGeometry(matrix, gridNode.GetImageData())
-            name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
-            node.GetSegmentation().SetConversionParameter(name, geometry)
+            _setGeometry(node, gridNode)
+
+
+def _setGeometry(node: Any, gridNode: Any) -> None:
+    """Make a volume's grid the one on which the segments are edited."""
+    matrix = vtk.vtkMatrix4x4()
+    gridNode.GetIJKToRASMatrix(matrix)
+    geometry = slicer.vtkSegmentationConverter.SerializeImageGeometry(matrix, gridNode.GetImageData())
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    node.GetSegmentation().SetConversionParameter(name, geometry)
 
 
 def _insert(node: Any, draft: _Draft, model: LoadedModel, settings: SegmentationSettings) -> None:
@@ -254,7 +294,7 @@ def _nameUnused(segment: slicer.vtkSegment, label: Label, segmentation: slicer.v
     return segmentID
 
 
-def _placeBeside(node: Any, volumeNode: Any) -> None:
+def placeBeside(node: Any, volumeNode: Any) -> None:
     """Put the node into the volume's study or folder. Without the application there are no items to move."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     volumeItem, item = hierarchy.GetItemByDataNode(volumeNode), hierarchy.GetItemByDataNode(node)

@@ -37,16 +37,24 @@ def currentFrame(volumeNode: Any, sequencesLogic: Any = None) -> Optional[Frame]
         volumeNode: The volume.
         sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
     """
-    browser = _browser(volumeNode, sequencesLogic)
+    browser = sequenceBrowser(volumeNode, sequencesLogic)
     if browser is None:
         return None
-    index, sequence = max(0, browser.GetSelectedItemNumber()), browser.GetSequenceNode(volumeNode)
-    value = ""
-    if sequence is not None and index < sequence.GetNumberOfDataNodes():
-        value = sequence.GetNthIndexValue(index) or ""
-        name = sequence.GetIndexName() or ""
-        value = "" if _isNumber(value) else f"{name} {value}".strip()
-    return Frame(index, max(1, browser.GetNumberOfItems()), value)
+    index = max(0, browser.GetSelectedItemNumber())
+    return _frame(browser.GetSequenceNode(volumeNode), index, max(1, browser.GetNumberOfItems()))
+
+
+def allFrames(volumeNode: Any, sequencesLogic: Any = None) -> list[Frame]:
+    """Return the frames of the sequence that a volume shows, in their order; none outside of a sequence.
+
+    Args:
+        volumeNode: The volume.
+        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
+    """
+    browser = sequenceBrowser(volumeNode, sequencesLogic) if volumeNode is not None else None
+    sequence = None if browser is None else browser.GetSequenceNode(volumeNode)
+    count = 0 if sequence is None else sequence.GetNumberOfDataNodes()
+    return [_frame(sequence, index, count) for index in range(count)]
 
 
 def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = None) -> Any:
@@ -61,7 +69,7 @@ def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = N
         `volumeNode` itself while it shows the frame, or when the sequence is gone; else the sequence's own node, which
         is not in the scene and under no transform.
     """
-    browser = None if frame is None else _browser(volumeNode, sequencesLogic)
+    browser = None if frame is None else sequenceBrowser(volumeNode, sequencesLogic)
     if browser is None or frame is None or browser.GetSelectedItemNumber() == frame.index:
         return volumeNode
     sequence = browser.GetSequenceNode(volumeNode)
@@ -69,8 +77,19 @@ def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = N
     return volumeNode if node is None or node.GetImageData() is None else node
 
 
-def _browser(volumeNode: Any, sequencesLogic: Any) -> Optional[Any]:
-    """The first sequence browser that shows a volume; None where there is none, or no Sequences module."""
+def segmentationSequence(segmentationNode: Optional[Any]) -> Optional[Any]:
+    """Return the sequence whose frames a segmentation shows; None outside of sequences."""
+    browser = sequenceBrowser(segmentationNode) if segmentationNode is not None else None
+    return None if browser is None else browser.GetSequenceNode(segmentationNode)
+
+
+def sequenceBrowser(proxyNode: Any, sequencesLogic: Any = None) -> Optional[Any]:
+    """Return the first sequence browser that shows a node; None where there is none, or no Sequences module.
+
+    Args:
+        proxyNode: A volume or a segmentation.
+        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
+    """
     if sequencesLogic is None:
         import slicer
 
@@ -78,7 +97,16 @@ def _browser(volumeNode: Any, sequencesLogic: Any) -> Optional[Any]:
         if module is None:
             return None
         sequencesLogic = module.logic()
-    return sequencesLogic.GetFirstBrowserNodeForProxyNode(volumeNode)
+    return sequencesLogic.GetFirstBrowserNodeForProxyNode(proxyNode)
+
+
+def _frame(sequence: Optional[Any], index: int, count: int) -> Frame:
+    value = ""
+    if sequence is not None and index < sequence.GetNumberOfDataNodes():
+        value = sequence.GetNthIndexValue(index) or ""
+        name = sequence.GetIndexName() or ""
+        value = "" if _isNumber(value) else f"{name} {value}".strip()
+    return Frame(index, count, value)
 
 
 def _isNumber(text: str) -> bool:

@@ -124,7 +124,8 @@ def test_every_visible_widget_has_a_tooltip():
 def test_bound_parameters_exist_in_the_parameter_node(opened):
     root = ElementTree.parse(UI_FILE).getroot()
     bound = {p.findtext("string") for p in root.iter("property") if p.get("name") == "SlicerParameterName"}
-    assert bound == {"inputVolume", "outputSegmentation", "replaceSegments", "uncertainty", "removeIslands"}
+    expected = {"inputVolume", "allFrames", "outputSegmentation", "replaceSegments", "uncertainty", "removeIslands"}
+    assert bound == expected
     assert bound <= set(opened.panel.parameterNode.allParameters)
 
 

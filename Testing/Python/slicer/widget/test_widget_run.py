@@ -143,11 +143,11 @@ def test_an_unexpected_error_opens_a_box_with_details(scene, volume, opened, fak
 
 
 def test_an_unexpected_error_while_writing_leaves_a_panel_that_can_run_again(scene, volume, opened, monkeypatch):
-    from UDFASegmentationLib import RunSection
+    from UDFASegmentationLib import RunSource
 
     opened.settle()
     with monkeypatch.context() as patched:
-        patched.setattr(RunSection, "writeResult", lambda *arguments: 1 // 0)
+        patched.setattr(RunSource, "writeResult", lambda *arguments: 1 // 0)
         opened.click("segmentButton")
         opened.settle()
     assert not opened.panel.runs.running
