@@ -149,7 +149,7 @@ def walkAbdomen(user: Any, camera: Camera) -> None:
 
 
 def walkHeart(user: Any, camera: Camera) -> None:
-    """Segment the second phase of the sample cine series, as Slicer's Sequences module shows it."""
+    """Segment both phases of the sample cine series, shown as Slicer's Sequences module does, and go to the second."""
     import slicer
 
     from UDFASegmentationLib.SampleDataSources import CARDIAC_CINE, sampleFolder
@@ -160,7 +160,6 @@ def walkHeart(user: Any, camera: Camera) -> None:
     sequence.SetName(CARDIAC_CINE.name)
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", CARDIAC_CINE.name)
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    browser.SetSelectedItemNumber(1)
     logic.UpdateProxyNodesFromSequences(browser)
     volume = browser.GetProxyNode(sequence)
     node, selector = user.panel.parameterNode, user.ui.modelSelector
@@ -169,10 +168,14 @@ def walkHeart(user: Any, camera: Camera) -> None:
     node.inputVolume = volume
     titles = [selector.itemText(index) for index in range(selector.count)]
     selector.setCurrentIndex(next(index for index, title in enumerate(titles) if "cardiac" in title.lower()))
+    user.ui.allFramesCheckBox.checked = True
     user.settle(60)
     user.click("segmentButton")
     user.settle(600)
-    node.resultSegmentation.CreateClosedSurfaceRepresentation()
+    user.click("show3DButton")
+    user.click("endSystoleButton")
+    logic.UpdateProxyNodesFromSequences(browser)
+    user.settle(60)
     node.resultSegmentation.GetDisplayNode().SetOpacity2DFill(0.45)
     right, anterior, superior = node.resultSegmentation.GetSegmentCenterRAS("myocardium")
     jumpTo((right, anterior, superior + CINE_SLICE_MM))
