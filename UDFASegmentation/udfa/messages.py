@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Optional, TextIO
 
 if TYPE_CHECKING:
     from udfa.inference import Progress
@@ -39,14 +39,23 @@ class Messages:
         """Show how far a run is; a message in it is shown as a warning."""
         if progress.message:
             self.warning(progress.message)
-        elif not self.quiet:
-            self._progress(progress)
+        else:
+            done, total = progress.done, progress.total
+            self.position(f"slice {done}/{total}", done / total, progress.seconds_left)
 
-    def _progress(self, progress: Progress) -> None:
-        share = progress.done / progress.total
-        text = f"slice {progress.done}/{progress.total} ({share:.0%})"
-        if progress.seconds_left is not None and progress.done < progress.total:
-            text += f", {clock(progress.seconds_left)} left"
+    def position(self, place: str, share: float, seconds_left: Optional[float] = None) -> None:
+        """Show how far a run is.
+
+        Args:
+            place: Where it is, such as "slice 3/9".
+            share: How much is done, 0 to 1.
+            seconds_left: Estimated time left, if known.
+        """
+        if self.quiet:
+            return
+        text = f"{place} ({share:.0%})"
+        if seconds_left is not None and share < 1:
+            text += f", {clock(seconds_left)} left"
         if self._terminal:
             self.stream.write("\r" + text.ljust(self._open_line))
             self.stream.flush()

@@ -102,22 +102,28 @@ def run_segment(job: SegmentJob, messages: Messages) -> Outcome:
     volume = read_volume(job.input)
     for warning in check_volume(volume, info.config.preprocessing):
         messages.warning(warning)
-    messages.note(f"Loading {info.name} ({info.config.task})")
-    if not info.backbone_inside and job.backbone_weights is None:
-        messages.note(
-            "The DINOv2 weights come from the Hugging Face cache, and are downloaded into it on first use "
-            "(--backbone-weights FILE avoids this)."
-        )
+    note_loading(info, job.backbone_weights, messages)
     result = _segment(job, info, volume, messages)
     for warning in result.warnings:
         messages.warning(warning)
     messages.note("Writing")
-    content = LabelledVolume(result.labelmap, volume, labels, provenance(job, info, result))
+    record = provenance(job.input, info, result, job.labels, job.cleanup)
+    content = LabelledVolume(result.labelmap, volume, labels, record)
     rows = label_statistics(result.labelmap, volume, labels)
     if not any(row.voxels for row in rows):
         messages.warning("None of the labels was found. Check that the model fits the image: see 'udfa models'.")
     _write(job, info, content, result, rows)
     return Outcome(info, rows, result, job.output_files())
+
+
+def note_loading(info: CheckpointInfo, backbone_weights: Optional[Path], messages: Messages) -> None:
+    """Say which model is loaded, and where weights that it lacks come from."""
+    messages.note(f"Loading {info.name} ({info.config.task})")
+    if not info.backbone_inside and backbone_weights is None:
+        messages.note(
+            "The DINOv2 weights come from the Hugging Face cache, and are downloaded into it on first use "
+            "(--backbone-weights FILE avoids this)."
+        )
 
 
 def _segment(job: SegmentJob, info: CheckpointInfo, volume: Volume, messages: Messages) -> SegmentationResult:
@@ -154,19 +160,25 @@ def check_labels(names: Iterable[str], info: CheckpointInfo) -> None:
         )
 
 
-def provenance(job: SegmentJob, info: CheckpointInfo, result: SegmentationResult) -> dict[str, Any]:
+def provenance(
+    image: Path,
+    info: CheckpointInfo,
+    result: SegmentationResult,
+    labels: Optional[tuple[str, ...]] = None,
+    cleanup: bool = True,
+) -> dict[str, Any]:
     """Return what is recorded with the result: how it was made, in JSON types. Folders are left out."""
     rules = info.config.postprocessing
     return {
-        **origin(job.input, info),
+        **origin(image, info),
         "device": result.plan.device,
         "precision": str(result.plan.dtype).replace("torch.", ""),
         "batch_size": result.plan.batch_size,
         "seconds": round(result.seconds, 2),
         "settings": {
-            "labels": list(job.labels or info.config.labels),
-            "largest_component": list(rules.largest_component_labels) if job.cleanup else [],
-            "small_parts_removed": list(rules.small_part_labels) if job.cleanup else [],
+            "labels": list(labels or info.config.labels),
+            "largest_component": list(rules.largest_component_labels) if cleanup else [],
+            "small_parts_removed": list(rules.small_part_labels) if cleanup else [],
         },
         "warnings": list(result.warnings),
     }
@@ -229,13 +241,18 @@ def check_outputs(job: SegmentJob) -> None:
     if job.report is not None:
         folders.add(job.report if job.report.exists() else job.report.parent)
     check_places(job.output, files, folders)
-    if (record := record_beside(job.output)).exists():
-        raise InvalidInputError(
-            f"{job.output.name} was corrected by clicks, whose record {record} would be left without it. Give the "
-            f"output another name, or remove the record first."
-        )
+    check_not_corrected(job.output)
     if job.report is not None:
         require_matplotlib()
+
+
+def check_not_corrected(output: Path) -> None:
+    """Raise InvalidInputError if a segmentation would take the place of one that was corrected."""
+    if (record := record_beside(output)).exists():
+        raise InvalidInputError(
+            f"{output.name} was corrected by clicks, whose record {record} would be left without it. Give the "
+            f"output another name, or remove the record first."
+        )
 
 
 def check_distinct(paths: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,25 @@ PROVENANCE_KEY = "UDFA_Provenance"
 _REPRESENTATION = "Binary labelmap"
 
 
+class Labelled(Protocol):
+    """A labelmap, of a volume or of all frames of a series, with the meaning of its values."""
+
+    @property
+    def labelmap(self) -> NDArray[np.uint8]:
+        """Labels of the voxels; 0 is background."""
+
+    @property
+    def labels(self) -> Mapping[int, Label]:
+        """Value to label, for all labels that were asked for, found or not."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the segmentation comes from, in JSON types."""
+
+
 @dataclass(frozen=True)
 class LabelledVolume:
-    """A labelmap with the meaning of its values."""
+    """A labelmap of a volume with the meaning of its values."""
 
     labelmap: NDArray[np.uint8]
     """(D, H, W); 0 is background."""
@@ -78,10 +94,15 @@ def stage_segmentation(stack: ExitStack, path: Path, content: LabelledVolume) ->
         for key, value in segmentation_header(content).items():
             image.SetMetaData(key, value)
     else:
-        aside = stack.enter_context(written_aside(labels_file(path)))
-        document = json.dumps(labels_document(path.name, content), indent=2, ensure_ascii=False)
-        aside.write_bytes(document.encode() + b"\n")
+        stage_labels(stack, path, content)
     write_image(image, stack.enter_context(written_aside(path)))
+
+
+def stage_labels(stack: ExitStack, path: Path, content: Labelled) -> None:
+    """Write the JSON of the labelmap `path` aside; it gets its name when `stack` closes without an error."""
+    aside = stack.enter_context(written_aside(labels_file(path)))
+    document = json.dumps(labels_document(path.name, content), indent=2, ensure_ascii=False)
+    aside.write_bytes(document.encode() + b"\n")
 
 
 def segmentation_header(content: LabelledVolume) -> dict[str, str]:
@@ -131,7 +152,7 @@ def _reference_geometry(reference: Volume) -> str:
     return f"Reference image geometry|{';'.join(numbers)};|&"
 
 
-def labels_document(name: str, content: LabelledVolume) -> dict[str, Any]:
+def labels_document(name: str, content: Labelled) -> dict[str, Any]:
     """Return the JSON document that goes beside the labelmap file `name`."""
     counts = voxel_counts(content.labelmap)
     rows = [

@@ -82,6 +82,11 @@ def _explain(text: str) -> str:
             "its axes are not orthonormal (sheared, or without volume). Correct the header, or resample it to a "
             "regular grid (Slicer: Resample Scalar Volume)."
         )
+    if "number of domain axes" in lowered:
+        return (
+            "it has more axes than its space has dimensions, and none of kind 'list', as a sequence has. Convert it to "
+            "NIfTI, or load it in Slicer as a sequence and save that as .seq.nrrd."
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
     reason = lines[-1] if lines else "no reason given"
     return f"it is truncated, damaged or not of the type that its name says. Copy or export it again. ({reason})"
@@ -165,7 +170,8 @@ def _check_slice_places(names: Sequence[str], folder: Path) -> None:
     if np.abs(along).min() < SAME_PLACE_MM or along.min() < 0 < along.max():
         raise InvalidInputError(
             f"The DICOM series in {folder} has several images at the same place, as in cine or multi-phase series or "
-            f"when files are there twice. Give a folder with one image per place; Slicer can split such a series."
+            f"when files are there twice. Give a folder with one image per place; Slicer can split such a series, or "
+            f"save it as a sequence (.seq.nrrd) for 'udfa cine'."
         )
     distances = np.abs(along)
     if distances.max() > (1 + UNEVEN_SLICES) * distances.min():
@@ -199,15 +205,15 @@ def volume_from_image(image: sitk.Image, name: str) -> Volume:
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InvalidInputError(
             f"{name} has {image.GetNumberOfComponentsPerPixel()} components per voxel: a colour or vector image, or a "
-            f"sequence of frames. Give one scalar volume (Slicer: Vector to Scalar Volume; of a sequence, save the "
-            f"volume that shows the frame)."
+            f"sequence of frames. Give one scalar volume (Slicer: Vector to Scalar Volume). 'udfa cine' takes all "
+            f"frames of a sequence."
         )
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() == 4:
         raise InvalidInputError(
-            f"{name} is 4D with {image.GetSize()[3]} time points. Extract one 3D volume, or load it as a sequence in "
-            f"Slicer and segment its proxy volume."
+            f"{name} is 4D with {image.GetSize()[3]} time points. 'udfa cine' takes all of them; of one, give the 3D "
+            f"volume (Slicer: load the file as a sequence and segment or save the volume that shows the frame)."
         )
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
