@@ -1,4 +1,4 @@
-"""Command line: udfa segment, udfa refine, udfa models, udfa doctor.
+"""Command line: udfa segment, udfa refine, udfa cine, udfa models, udfa doctor.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled with Ctrl+C. Heavy packages are imported by the commands
 that need them, so that `--help` answers at once and works when they are not installed.
@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 import udfa
-from udfa.cli_arguments import add_refine_arguments, add_segment_arguments
+from udfa.cli_arguments import add_cine_arguments, add_refine_arguments, add_segment_arguments
 from udfa.errors import CancelledError, UDFAError
 
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   udfa segment dicom_folder --output organs.nii.gz --labels liver,spleen --report report
   udfa segment mr.nrrd --output heart.seg.nrrd --model my_model.safetensors --device cpu
   udfa refine ct.nii.gz organs.seg.nrrd --click 85.5,-20,-310,liver,+ --output corrected.seg.nrrd
+  udfa cine heart.seq.nrrd --output heart
   udfa models
   udfa doctor
 
@@ -53,6 +54,20 @@ examples:
   udfa refine ct.nii.gz organs.seg.nrrd --click 85.5,-20,-310,liver,+ --output corrected.seg.nrrd
   udfa refine ct.nii.gz organs.nii.gz --coordinates ijk --click 300,250,40,spleen,- --lock liver,stomach --carry 8 \\
       --output corrected.nii.gz
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled. On failure or Ctrl+C nothing is written.
+"""
+
+CINE_NOTES = """INPUT has all frames: a 4D NIfTI, NRRD or MHA file, or a sequence saved by 3D Slicer (.seq.nrrd). Of
+INPUT heart.seq.nrrd, FOLDER gets
+  heart_labels.nii.gz   labels of all frames (4D), with names and provenance in heart_labels.json
+  heart_volumes.csv     volumes of each frame in mL
+  heart_function.csv    of both ventricles: volumes at end-diastole and end-systole, ejection fraction; myocardial mass
+  heart_volumes.png     volumes against frames, if matplotlib is installed
+
+examples:
+  udfa cine heart.seq.nrrd --output heart
+  udfa cine cine_4d.nii.gz --output results --device cuda
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 cancelled. On failure or Ctrl+C nothing is written.
 """
@@ -133,6 +148,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_refine_arguments(refine)
     refine.set_defaults(run=_refine)
+    cine = commands.add_parser(
+        "cine",
+        parents=[common],
+        help="segment all frames of a cine series, tell ventricular function",
+        description="Segment all frames of a cine series of the heart, and tell the ventricular function.",
+        epilog=CINE_NOTES,
+        formatter_class=raw,
+    )
+    add_cine_arguments(cine)
+    cine.set_defaults(run=_cine)
     models = commands.add_parser("models", parents=[common], help="list the checkpoints on this machine")
     models.set_defaults(run=_models)
     doctor = commands.add_parser(
@@ -188,6 +213,30 @@ def _refine(options: argparse.Namespace) -> int:
         backbone_weights=options.backbone_weights,
     )
     outcome = run_refine(job, Messages(sys.stderr, options.quiet))
+    if not options.quiet:
+        print(outcome.summary())
+    return DONE
+
+
+def _cine(options: argparse.Namespace) -> int:
+    from udfa.cine_command import CineJob, run_cine
+    from udfa.messages import Messages
+
+    job = CineJob(
+        input=options.input,
+        output=options.output,
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        cleanup=not options.no_cleanup,
+        backbone_weights=options.backbone_weights,
+    )
+    messages = Messages(sys.stderr, options.quiet)
+    try:
+        outcome = run_cine(job, messages)
+    finally:
+        messages.close_line()
     if not options.quiet:
         print(outcome.summary())
     return DONE

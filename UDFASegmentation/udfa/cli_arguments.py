@@ -28,13 +28,19 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="also write volumes (CSV) and an overview (PNG) there"
     )
+    _add_run_arguments(parser)
+
+
+def add_cine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `udfa cine` takes."""
     parser.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
+        "input", type=Path, metavar="INPUT", help="4D NIfTI, NRRD or MHA file, or a sequence of Slicer (.seq.nrrd)"
     )
     parser.add_argument(
-        "--no-cleanup", action="store_true", help="keep small islands too, which the model drops for some labels"
+        "--output", "-o", type=Path, required=True, metavar="FOLDER", help="folder for the results; made if missing"
     )
-    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
+    _add_model_arguments(parser, "cardiac-mr-mini")
+    _add_run_arguments(parser)
 
 
 def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +92,16 @@ def _add_model_arguments(parser: argparse.ArgumentParser, default: str = "abdome
     parser.add_argument(
         "--backbone-weights", type=Path, metavar="FILE", help="local DINOv2 weights, for checkpoints that need them"
     )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="slices at a time (default: chosen by device)"
+    )
+    parser.add_argument(
+        "--no-cleanup", action="store_true", help="keep small islands too, which the model drops for some labels"
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but warnings and errors")
 
 
 def _output(text: str, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> Path:

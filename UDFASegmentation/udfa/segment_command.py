@@ -198,7 +198,7 @@ def _write(
             aside = stack.enter_context(written_aside(job.uncertainty))
             write_image(image_from_array(result.uncertainty, content.reference), aside)
         if job.report is not None:
-            stack.callback(_remove_if_empty, job.report)
+            stack.callback(remove_if_empty, job.report)
             table, picture = (stack.enter_context(written_aside(path)) for path in job.report_files())
             with table.open("w", encoding="utf-8", newline="") as file:
                 format_csv(file, rows)
@@ -219,7 +219,8 @@ def _overview(job: SegmentJob, info: CheckpointInfo, content: LabelledVolume, ro
     )
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that was made for outputs that were not written."""
     with suppress(OSError):
         folder.rmdir()
 
