@@ -91,7 +91,9 @@ def test_the_package_can_be_run_as_a_module() -> None:
     assert done.stdout == f"udfa {udfa.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["segment", "ct.nii.gz", "--output", "o.mha"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["segment", "--help"], ["cine", "--help"], ["segment", "ct.nii.gz", "--output", "o.mha"]]
+)
 def test_help_and_usage_errors_import_no_heavy_package_and_show_examples(words: list[str]) -> None:
     code = (
         "import sys\n"
@@ -104,5 +106,8 @@ def test_help_and_usage_errors_import_no_heavy_package_and_show_examples(words: 
     done = subprocess.run(command, cwd=PACKAGE_PARENT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     if "--help" in words:
-        assert "udfa segment ct.nii.gz --output organs.seg.nrrd" in done.stdout
+        examples = ["udfa segment ct.nii.gz --output organs.seg.nrrd", "udfa cine heart.seq.nrrd --output heart"]
+        wanted = [example for example in examples if words[0] in (example.split()[1], "--help")]
+        assert wanted
+        assert all(example in done.stdout for example in wanted)
         assert "not for diagnosis" in done.stdout or "exit codes" in done.stdout

@@ -35,6 +35,15 @@ def test_a_log_gets_a_line_every_tenth() -> None:
     assert log.getvalue().endswith("slice 100/100 (100%)\n")
 
 
+def test_any_run_can_say_where_it_is() -> None:
+    log = io.StringIO()
+    Messages(log, quiet=True).position("frame 1/4, slice 3/3", 0.25)
+    messages = Messages(log)
+    messages.position("frame 1/4, slice 3/3", 0.25, 30.0)
+    messages.position("frame 4/4, slice 3/3", 1.0, 0.0)
+    assert log.getvalue() == "frame 1/4, slice 3/3 (25%), 0:30 left\nframe 4/4, slice 3/3 (100%)\n"
+
+
 def test_a_fall_back_is_reported_once_even_if_quiet() -> None:
     log = io.StringIO()
     messages = Messages(log, quiet=True)

@@ -236,13 +236,13 @@ def test_a_metaimage_without_orthonormal_axes_is_refused(tmp_path: Path, matrix:
 def test_a_colour_image_is_refused(tmp_path: Path) -> None:
     colours = sitk.GetImageFromArray(np.zeros((2, 3, 4, 3), np.uint8), isVector=True)
     sitk.WriteImage(colours, str(tmp_path / "rgb.nrrd"))
-    with pytest.raises(InvalidInputError, match="3 components per voxel"):
+    with pytest.raises(InvalidInputError, match="3 components per voxel.* 'udfa cine' takes all frames"):
         read_volume(tmp_path / "rgb.nrrd")
 
 
 def test_a_4d_file_is_refused_with_its_number_of_time_points(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(NOISE)] * 3), str(tmp_path / "cine.nii.gz"))
-    with pytest.raises(InvalidInputError, match="4D with 3 time points"):
+    with pytest.raises(InvalidInputError, match="4D with 3 time points. 'udfa cine' takes all of them"):
         read_volume(tmp_path / "cine.nii.gz")
 
 
