@@ -41,7 +41,7 @@ from udfa.volume_curves import VolumeCurves, draw_curves
 from udfa.volume_io import write_image, written_aside
 
 if TYPE_CHECKING:
-    from udfa.inference import ProgressCallback, SegmentationResult
+    from udfa.inference import Progress, ProgressCallback, SegmentationResult
 
 CINE_MODEL = "cardiac-mr-mini"
 """Name of the checkpoint that is used when none is asked for."""
@@ -175,7 +175,7 @@ def check_frames(series: CineSeries, info: CheckpointInfo) -> list[str]:
         try:
             found = check_volume(volume, info.config.preprocessing)
         except InvalidInputError as error:
-            raise InvalidInputError(f"{series.title(index).capitalize()}: {error}") from error
+            raise InvalidInputError(f"In {series.title(index)}: {error}") from error
         warnings = warnings or found
     return warnings
 
@@ -224,7 +224,7 @@ def _segment(job: CineJob, info: CheckpointInfo, series: CineSeries, messages: M
 def _reporter(messages: Messages, index: int, count: int, began: float) -> ProgressCallback:
     """Return what shows the progress within a frame (from 0) as that of the whole series."""
 
-    def report(state: Any) -> None:
+    def report(state: Progress) -> None:
         if state.message:
             messages.warning(state.message)
             return

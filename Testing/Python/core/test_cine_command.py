@@ -232,7 +232,7 @@ def test_progress_counts_frames_and_slices(heart: Path, tmp_path: Path, threshol
     [
         ("none.nii.gz", "out", "none.nii.gz does not exist"),
         ("volume.nrrd", "out", "is one volume, not a series of frames. Segment it with 'udfa segment'"),
-        ("still.nii.gz", "out", "Frame 2: All voxels of the volume are 7"),
+        ("still.nii.gz", "out", "In frame 2: All voxels of the volume are 7"),
         ("folder", "out", "is a folder, but a file with all frames is needed"),
         ("heart.nii.gz", "none/out", "none does not exist. Create it"),
         ("heart.nii.gz", "out.nii.gz", "out.nii.gz is the name of a file, but several are written"),
