@@ -11,7 +11,8 @@ import errno
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import udfa
 from udfa.cli_arguments import add_cine_arguments, add_refine_arguments, add_segment_arguments
@@ -128,42 +129,22 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    segment = commands.add_parser(
-        "segment",
-        parents=[common],
-        help="segment a volume",
-        description="Segment a volume. The result lies on exactly the voxel grid of the input.",
-        epilog=SEGMENT_NOTES,
-        formatter_class=raw,
-    )
-    add_segment_arguments(segment)
-    segment.set_defaults(run=_segment)
-    refine = commands.add_parser(
-        "refine",
-        parents=[common],
-        help="correct a segmentation by clicks",
-        description="Correct a segmentation by clicks, as the Segment Editor effect does.",
-        epilog=REFINE_NOTES,
-        formatter_class=raw,
-    )
-    add_refine_arguments(refine)
-    refine.set_defaults(run=_refine)
-    cine = commands.add_parser(
-        "cine",
-        parents=[common],
-        help="segment all frames of a cine series, tell ventricular function",
-        description="Segment all frames of a cine series of the heart, and tell the ventricular function.",
-        epilog=CINE_NOTES,
-        formatter_class=raw,
-    )
-    add_cine_arguments(cine)
-    cine.set_defaults(run=_cine)
-    models = commands.add_parser("models", parents=[common], help="list the checkpoints on this machine")
-    models.set_defaults(run=_models)
-    doctor = commands.add_parser(
-        "doctor", parents=[common], help="check the installation and print a report to paste into a question"
-    )
-    doctor.set_defaults(run=_doctor)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], **texts: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], formatter_class=raw, **texts)
+        command.set_defaults(run=run)
+        return command
+
+    text = "Segment a volume. The result lies on exactly the voxel grid of the input."
+    add_segment_arguments(add("segment", _segment, help="segment a volume", description=text, epilog=SEGMENT_NOTES))
+    text = "Correct a segmentation by clicks, as the Segment Editor effect does."
+    brief = "correct a segmentation by clicks"
+    add_refine_arguments(add("refine", _refine, help=brief, description=text, epilog=REFINE_NOTES))
+    text = "Segment all frames of a cine series of the heart, and tell the ventricular function."
+    brief = "segment all frames of a cine series, tell ventricular function"
+    add_cine_arguments(add("cine", _cine, help=brief, description=text, epilog=CINE_NOTES))
+    add("models", _models, help="list the checkpoints on this machine")
+    add("doctor", _doctor, help="check the installation and print a report to paste into a question")
     return parser
 
 
