@@ -7,7 +7,8 @@ the automatic result and from scratch. The robot clicks on after that, so that D
 for every label, however good it was. DATA is a folder prepared by `udfa-train prepare`; its validation cases are used,
 whose patients the checkpoint has never seen. Every tool is corrected by its own robot, which clicks into the largest
 error that this tool has left, and the classical tools get UDFA's clicks as well ("same clicks"). "whole error" is no
-tool but a bound: with each click the whole connected error, in 3D, is put right.
+tool but a bound: with each click the whole connected error, in 3D, is put right. Two more bounds put right of it only
+what the click says (who adds does not remove), and only what lies on the clicked slice.
 
 Writes clicks.csv (a row per click), summary.json, summary.md and PNG plots.
 """
@@ -50,8 +51,8 @@ T = TypeVar("T")
 
 MOST_CLICKS = 20
 
-BOUND = "whole error"
-"""Name of the bound in tables and plots."""
+BOUNDS = ("whole error", "whole error of the click's sign", "whole error on the clicked slice")
+"""Names of the bounds in tables and plots."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,21 @@ def run(
         base = {"case": case.name, "label": label, "start": start, "robot": robot.name}
         made: list[RobotClick] = []
         yield from corrected(tool, case, value, robot, settings, {**base, "tool": "UDFA", "clicks_of": "own"}, made)
-        bound = WholeError(beginning.copy(), case.reference)
-        yield from corrected(bound, case, value, robot, settings, {**base, "tool": BOUND, "clicks_of": "own"}, [])
+        for name, bound in bounds(beginning, case).items():
+            yield from corrected(bound, case, value, robot, settings, {**base, "tool": name, "clicks_of": "own"}, [])
         for name in settings.rivals:
             for clicks_of, replay in (("own", None), ("udfa", made)):
                 rival = CLASSICAL_TOOLS[name](case.volume.array, case.volume.spacing_mm, beginning.copy())
                 where = {**base, "tool": name, "clicks_of": clicks_of}
                 yield from corrected(rival, case, value, robot, settings, where, [], replay)
+
+
+def bounds(beginning: NDArray[np.uint8], case: Case) -> dict[str, WholeError]:
+    """The bounds by name, each with a copy of the labelmap from which it starts."""
+    whole = WholeError(beginning.copy(), case.reference)
+    of_sign = WholeError(beginning.copy(), case.reference, same_sign=True)
+    on_slice = WholeError(beginning.copy(), case.reference, slice_axis=case.slice_axis)
+    return dict(zip(BOUNDS, (whole, of_sign, on_slice)))
 
 
 def corrected(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,22 @@ class WholeError:
     Args:
         labelmap: (D, H, W), changed in place.
         reference: (D, H, W) labels as they should be.
+        same_sign: Only what the click says is put right: a click that adds does not also remove.
+        slice_axis: Only what is connected within the clicked slice is put right; the axis across which the slices are
+            stacked. None for 3D.
     """
 
-    def __init__(self, labelmap: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        labelmap: NDArray[np.uint8],
+        reference: NDArray[np.uint8],
+        same_sign: bool = False,
+        slice_axis: Optional[int] = None,
+    ) -> None:
         self.labelmap = labelmap
         self.reference = reference
+        self.same_sign = same_sign
+        self.slice_axis = slice_axis
 
     def click(self, position: tuple[int, int, int], value: int, positive: bool) -> float:
         """Put the clicked error right; returns the seconds it took."""
@@ -30,6 +42,11 @@ class WholeError:
         true = self.reference == value
         wrong = (self.labelmap == value) != true
         if wrong[position] and bool(true[position]) == positive:
+            if self.same_sign:
+                wrong &= true == positive
+            if self.slice_axis is not None:
+                elsewhere = np.arange(wrong.shape[self.slice_axis]) != position[self.slice_axis]
+                np.moveaxis(wrong, self.slice_axis, 0)[elsewhere] = False
             numbered, _ = ndimage.label(wrong)
             error = numbered == numbered[position]
             self.labelmap[error & true] = value

@@ -225,7 +225,8 @@ def test_the_report_has_tables_numbers_and_plots(tmp_path: Path) -> None:
     assert summary["timing"]["next_click_faster_than_segment_again"] == 7.0
     assert "| next click faster than segment again | 7.0 x |" in table
     assert summary["latency"]["with_encoder"]["clicks"] >= 1
-    assert len(read_runs(tmp_path / "clicks.csv")) == 8
+    # Two starts; UDFA, three bounds, and a rival with its own clicks and with those of UDFA.
+    assert len(read_runs(tmp_path / "clicks.csv")) == 12
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("dice_by_tool.png", "dice_by_label.png"))
 
 
@@ -286,3 +287,19 @@ def test_the_bound_puts_the_clicked_error_right_and_no_other() -> None:
     tool.click((3, 5, 2), 1, False)
     tool.click((0, 6, 6), 1, True)
     assert np.array_equal(tool.labelmap, reference)
+
+
+def test_a_bound_may_be_held_to_the_sign_of_the_click_and_to_its_slice() -> None:
+    reference, labels = np.zeros((3, 6, 6), np.uint8), np.zeros((3, 6, 6), np.uint8)
+    # Missing on all slices in columns 1 and 2; wrongly there, and connected with that, in column 3.
+    reference[:, 2, 1:3] = 1
+    labels[:, 2, 3] = 1
+    of_sign = WholeError(labels.copy(), reference, same_sign=True)
+    of_sign.click((1, 2, 1), 1, True)
+    assert of_sign.labelmap[:, 2].tolist() == [[0, 1, 1, 1, 0, 0]] * 3
+    on_slice = WholeError(labels.copy(), reference, slice_axis=0)
+    on_slice.click((1, 2, 1), 1, True)
+    assert on_slice.labelmap[:, 2].tolist() == [[0, 0, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]]
+    whole = WholeError(labels.copy(), reference)
+    whole.click((1, 2, 1), 1, True)
+    assert np.array_equal(whole.labelmap, reference)
