@@ -37,8 +37,9 @@ class UDFASegmentation(ScriptedLoadableModule):
         parent.contributors = ["UDFA contributors"]
         parent.helpText = _(
             "Segments abdominal organs in CT and the heart's chambers in cine MR, on this computer, and lets you "
-            "correct the result by clicks. Choose a volume and a model, then press <b>Segment</b>. Nothing leaves this "
-            'computer.<p><a href="https://github.com/SlicerUDFA/SlicerUDFA#in-slicer">Step by step</a><p>'
+            "correct the result by clicks. Choose a volume and a model, then press <b>Segment</b>. All frames of a cine "
+            "series can be segmented, too, which tells the ejection fraction. Nothing leaves this computer.<p>"
+            '<a href="https://github.com/SlicerUDFA/SlicerUDFA#in-slicer">Step by step</a><p>'
             "For research; not a medical device: a qualified reader has to check every result."
         )
         parent.acknowledgementText = _(
@@ -128,6 +129,14 @@ class UDFASegmentationLogic(ScriptedLoadableModuleLogic):
             vtkMRMLSegmentationNode with one segment per label that was found.
         """
         return self.segmentation.segmentVolume(volumeNode, model, settings)
+
+    def segmentSequence(self, volumeNode: Any, model: Any = None, settings: Any = None) -> Any:
+        """Segment all frames of the sequence that a volume node shows. See `SegmentationLogic.segmentSequence`.
+
+        Returns:
+            vtkMRMLSegmentationNode that shows the frame which the volume shows.
+        """
+        return self.segmentation.segmentSequence(volumeNode, model, settings)
 
 
 class UDFASegmentationTest(ScriptedLoadableModuleTest):

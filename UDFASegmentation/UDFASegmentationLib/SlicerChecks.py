@@ -17,9 +17,10 @@ import qt
 import slicer
 import slicer.util
 
+from UDFASegmentationLib import Provenance
 from UDFASegmentationLib.EnvironmentCheck import missingRequirements, readRequirements
 from UDFASegmentationLib.PanelFactory import panelServices
-from UDFASegmentationLib.SampleDataSources import ABDOMEN_CT, sampleFolder
+from UDFASegmentationLib.SampleDataSources import ABDOMEN_CT, CARDIAC_CINE, sampleFolder
 from UDFASegmentationLib.SegmentationWidget import SegmentationWidget
 
 RUN_SECONDS = 900.0
@@ -60,6 +61,17 @@ def loadSample() -> Any:
     volume = slicer.util.loadVolume(str(sampleFolder() / ABDOMEN_CT.fileName))
     slicer.util.setSliceViewerLayers(background=volume)
     return volume
+
+
+def loadCine() -> Any:
+    """Load the bundled cine series and show it; returns its browser."""
+    logic = slicer.modules.sequences.logic()
+    sequence = logic.AddSequence(str(sampleFolder() / CARDIAC_CINE.fileName))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    logic.UpdateProxyNodesFromSequences(browser)
+    slicer.util.setSliceViewerLayers(background=browser.GetProxyNode(sequence))
+    return browser
 
 
 def waitUntil(condition: Callable[[], bool], seconds: float) -> None:
@@ -125,6 +137,27 @@ def checkRun(logic: Any) -> None:
         expect(volumes.get("Liver", 0.0) > LIVER_ML, f"The liver is missing or too small: {volumes}")
 
 
+def checkSequence(logic: Any) -> None:
+    """All frames of the bundled cine series are segmented, play with it, and tell the ventricular function."""
+    browser = loadCine()
+    with openPanel(logic) as panel:
+        panel.parameterNode.modelName = "cardiac-mr-mini"
+        panel.parameterNode.allFrames = True
+        panel.segment()
+        waitUntil(lambda: not panel.runs.running, RUN_SECONDS)
+        node, function = panel.parameterNode.resultSegmentation, panel.result.function.function
+        expect(node is not None, panel.ui.statusLabel.text)
+        expect(function is not None, "The ventricular function is missing.")
+        phases = (function.end_diastole, function.end_systole)
+        expect(phases == (0, 1), f"End-diastole and end-systole are taken for frames {phases}.")
+        expect(0.2 < function.left.ejection_fraction < 0.8, f"The ejection fraction is odd: {function.left}")
+        for index in (1, 0):
+            browser.SetSelectedItemNumber(index)
+            slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+            shown = Provenance.recordedFrame(node)
+            expect(shown is not None and shown.index == index, "The segmentation does not follow the browser.")
+
+
 def checkCancel(logic: Any) -> None:
     """A cancelled run leaves the scene as it was."""
     loadSample()
@@ -142,7 +175,7 @@ def checkCancel(logic: Any) -> None:
 CHECKS = (checkOpening, checkMissingChoices, checkClosing)
 """Checks that need nothing installed."""
 
-RUN_CHECKS = (checkRun, checkCancel)
+RUN_CHECKS = (checkRun, checkSequence, checkCancel)
 """Checks that need torch and timm."""
 
 

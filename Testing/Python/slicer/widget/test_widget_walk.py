@@ -77,7 +77,7 @@ def test_the_modules_own_test_passes(harness, models, monkeypatch):
     UDFASegmentationTest("runTest").runTest()
 
 
-@pytest.mark.parametrize("name", ["checkRun", "checkCancel"])
+@pytest.mark.parametrize("name", ["checkRun", "checkSequence", "checkCancel"])
 def test_the_modules_own_checks_of_runs_pass_with_the_bundled_checkpoint(harness, monkeypatch, name):
     import udfa.models
     from UDFASegmentation import UDFASegmentationLogic
@@ -97,28 +97,3 @@ def test_the_modules_own_checks_notice_a_segmentation_left_behind(harness, monke
     monkeypatch.setattr(SlicerChecks, "CANCEL_SECONDS", 600.0)
     with pytest.raises(AssertionError, match="left a segmentation behind"):
         SlicerChecks.checkCancel(UDFASegmentationLogic())
-
-
-def test_the_walk_through_the_sample_cine_gives_the_ventricular_function(harness, monkeypatch):
-    import udfa.models
-
-    monkeypatch.setattr(udfa.models, "bundled_folder", lambda: RESOURCES / "models")
-    # What Slicer's sequence reader does (qSlicerSequencesReader::load).
-    logic = slicer.modules.sequences.logic()
-    sequence = logic.AddSequence(str(RESOURCES / "SampleData" / "cardiac_cine.seq.nrrd"))
-    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    logic.UpdateProxyNodesFromSequences(browser)
-    slicer.util.setSliceViewerLayers(background=browser.GetProxyNode(sequence))
-    harness.open(installer=None)
-    harness.widget.enter()
-    harness.panel.parameterNode.modelName = "cardiac-mr-mini"
-    harness.ui.allFramesCheckBox.checked = True
-    harness.settle(60)
-    harness.click("segmentButton")
-    harness.settle(600)
-    assert "Segmented: all 2 frames." in harness.ui.statusLabel.text
-    function = harness.panel.result.function.function
-    assert (function.end_diastole, function.end_systole) == (0, 1)
-    assert 0.2 < function.left.ejection_fraction < 0.8
-    assert function.myocardial_mass_g > 0
