@@ -37,8 +37,8 @@ class UDFASegmentation(ScriptedLoadableModule):
         parent.contributors = ["UDFA contributors"]
         parent.helpText = _(
             "Segments abdominal organs in CT and the heart's chambers in cine MR, on this computer, and lets you "
-            "correct the result by clicks. Choose a volume and a model, then press <b>Segment</b>. All frames of a cine "
-            "series can be segmented, too, which tells the ejection fraction. Nothing leaves this computer.<p>"
+            "correct the result by clicks. Choose a volume and a model, then press <b>Segment</b>. All frames of a "
+            "cine series can be segmented, too, which tells the ejection fraction. Nothing leaves this computer.<p>"
             '<a href="https://github.com/SlicerUDFA/SlicerUDFA#in-slicer">Step by step</a><p>'
             "For research; not a medical device: a qualified reader has to check every result."
         )
