@@ -19,7 +19,7 @@ from UDFASegmentationLib.ClickLayers import readLayers
 from UDFASegmentationLib.ClickLocks import lockedSegments
 from UDFASegmentationLib.ClickModels import ClickServices
 from UDFASegmentationLib.ClickSession import ClickOutcome, ClickRequest, ClickSession, ClickSource
-from UDFASegmentationLib.ClickTarget import ClickTarget, findTarget, segmentsFingerprint
+from UDFASegmentationLib.ClickTarget import ClickTarget, findTarget, segmentsFingerprint, whatIsShown
 from UDFASegmentationLib.ClickWriter import editableVoxels, writeEdit
 from UDFASegmentationLib.SegmentationRun import Failure, RunListener, SegmentationRun
 from UDFASegmentationLib.VolumeConversion import readVolume
@@ -34,13 +34,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Wish:
-    """A click on its way. It stays about the segment that was selected when it was made."""
+    """A click on its way. It stays about the segment and the frame that it was made on."""
 
     positions: tuple[Position, ...]
     positive: bool
     segmentID: str
     carrySlices: int
     since: float
+    shown: tuple[Any, ...]
+    """Image and segmentation, as `whatIsShown` tells them apart."""
 
 
 class ClickController:
@@ -93,7 +95,8 @@ class ClickController:
         """
         editor = self.scriptedEffect.parameterSetNode()
         selected = "" if editor is None else editor.GetSelectedSegmentID() or ""
-        self._answer(_Wish(tuple(positions), positive, selected, self.carrySlices, time.perf_counter()))
+        shown = whatIsShown(editor)
+        self._answer(_Wish(tuple(positions), positive, selected, self.carrySlices, time.perf_counter(), shown))
 
     def catchUp(self) -> None:
         """Let the clicks follow what happened to the segments elsewhere, such as an undo."""
@@ -105,13 +108,18 @@ class ClickController:
             # Nothing to follow; `unavailable` of the effect says why, and the last click's own message stays.
             return
         try:
-            if target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
+            if target.shown != self._key[:-1]:
+                self.forget()
+                self._onChanged()
+            elif target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
                 self._submit(target, None)
         except UDFAError as error:
             self._say(str(error))
 
     def stop(self) -> None:
         """Report nothing of the click under way any more: the tool is put away, or the scene closes."""
+        if self.busy:
+            self.status = ""
         self._waiting = self._lastVoxel = None
         self._dropRun()
         # The thread may be in the middle of a click: what it changes is seen as undone at the next one.
@@ -144,6 +152,8 @@ class ClickController:
 
     def _start(self, wish: _Wish) -> None:
         target = self.target(wish.segmentID)
+        if wish.shown != target.shown:
+            raise InvalidInputError(_("Another image or frame is shown since the click; click again."))
         node = target.grid.segmentationNode
         if target.segmentID in lockedSegments(node):
             name = node.GetSegmentation().GetSegment(target.segmentID).GetName()

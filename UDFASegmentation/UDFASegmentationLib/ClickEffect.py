@@ -211,6 +211,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             self._listen(segmentation, segmentation.SegmentModified, self._onSegments)
             self._listen(segmentation, segmentation.SegmentAdded, self._onSegments)
             self._listen(segmentation, segmentation.SegmentRemoved, self._onSegments)
+            self._listen(node, node.SegmentationChangedEvent, self._onFrame)
             if earlierAudit(node):
                 keepBeside(node)
         self._listen(scene, scene.StartCloseEvent, self._onSceneCloses)
@@ -245,6 +246,11 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
     def _onSegments(self, caller: Any, event: Any) -> None:
         if self._timer is not None:
             self._timer.start()
+
+    def _onFrame(self, caller: Any, event: Any) -> None:
+        """A sequence browser has moved on: the node has the segments of another frame."""
+        self._segmentationChanged()
+        self._refresh()
 
     def _onSceneCloses(self, caller: Any, event: Any) -> None:
         self._forget()

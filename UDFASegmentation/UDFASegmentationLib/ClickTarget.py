@@ -28,21 +28,19 @@ class ClickTarget:
         entry: Checkpoint that answers.
         match: Segments of its labels.
         segmentID: The segment that clicks are about.
+        shown: Image and segmentation, as `whatIsShown` tells them apart.
     """
 
     grid: ClickGrid
     entry: ModelEntry
     match: LabelMatch
     segmentID: str
+    shown: tuple[Any, ...]
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Changes when a session is no longer valid."""
-        volume = self.grid.volumeNode
-        image = volume.GetImageData()
-        matrix = tuple(imageToNodeMatrix(volume).ravel())
-        voxels = (volume.GetID(), image.GetAddressAsString(""), image.GetMTime())
-        return (*voxels, matrix, self.grid.segmentationNode.GetID(), self.entry.path)
+        return (*self.shown, self.entry.path)
 
     def missing(self) -> str:
         """Return what has been taken out of the scene since, as a sentence; empty if nothing has."""
@@ -51,6 +49,24 @@ class ClickTarget:
         if self.grid.volumeNode.GetScene() is None:
             return _("The volume was deleted during the click; nothing was changed.")
         return ""
+
+
+def whatIsShown(editorNode: Any) -> tuple[Any, ...]:
+    """Return something that is equal as long as the editor works on the same image and the same segmentation.
+
+    Nodes that a sequence browser moves on to another frame stay the same nodes.
+
+    Args:
+        editorNode: vtkMRMLSegmentEditorNode, or None.
+    """
+    volume = None if editorNode is None else editorNode.GetSourceVolumeNode()
+    node = None if editorNode is None else editorNode.GetSegmentationNode()
+    image = None if volume is None else volume.GetImageData()
+    if node is None or image is None:
+        return ()
+    voxels = (volume.GetID(), image.GetAddressAsString(""), image.GetMTime())
+    matrix = tuple(imageToNodeMatrix(volume).ravel())
+    return (*voxels, matrix, node.GetID(), node.GetSegmentation().GetAddressAsString(""))
 
 
 def findTarget(editorNode: Any, entries: Sequence[ModelEntry], segmentID: Optional[str] = None) -> ClickTarget:
@@ -81,13 +97,15 @@ def findTarget(editorNode: Any, entries: Sequence[ModelEntry], segmentID: Option
     if segmentation.GetSourceRepresentationName() != LABELMAP:
         raise InvalidInputError(_("Clicks need a segmentation that is stored as binary labelmap."))
     entry, match = chooseModel(entries, segmentationNode, segmentID)
-    return ClickTarget(clickGrid(volumeNode, segmentationNode), entry, match, segmentID)
+    grid = clickGrid(volumeNode, segmentationNode)
+    return ClickTarget(grid, entry, match, segmentID, whatIsShown(editorNode))
 
 
 def segmentsFingerprint(segmentationNode: Any) -> tuple[Any, ...]:
     """Return something that is equal as long as no segment has changed, come, gone, or become another structure."""
     segmentation = segmentationNode.GetSegmentation()
-    rows = []
+    # Another frame's segments may all be as empty as this one's.
+    rows: list[tuple[Any, ...]] = [(segmentation.GetAddressAsString(""),)]
     for n in range(segmentation.GetNumberOfSegments()):
         segment = segmentation.GetNthSegment(n)
         image = segment.GetRepresentation(LABELMAP)

@@ -1,0 +1,185 @@
+"""Clicks on a cine: image and segmentation are proxies of sequences, and the browser may move on at any moment.
+
+A segmentation whose changes are saved to its sequence gets another vtkSegmentation with every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+from doubles.click_bench import LIVER, Bench, half_liver, image, truth
+from headless.samples import show_frame
+from udfa.audit import read_audit
+
+AUDIT = "UDFA.Audit"
+
+
+class Cine:
+    """A bench whose segmentation, and if wanted its volume, show the frames of sequences.
+
+    All frames have the same segments; frame n lacks n more of the liver's columns 10-15 than frame 0, which has half a
+    liver. The images differ by n HU.
+    """
+
+    def __init__(self, bench: Bench, frames: int = 2, moving_image: bool = True, save_changes: bool = True) -> None:
+        self.bench = bench
+        self.browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Cine browser")
+        self.images = self._sequence(bench.volume, frames, lambda n: self._image(n))
+        self.segmentations = self._sequence(bench.segmentation, frames, lambda n: None)
+        self.browser.SetAndObserveMasterSequenceNodeID(
+            self.images.GetID() if moving_image else self.segmentations.GetID()
+        )
+        if moving_image:
+            self.browser.AddSynchronizedSequenceNodeID(self.segmentations.GetID())
+            self.browser.AddProxyNode(bench.volume, self.images, False)
+        self.browser.AddProxyNode(bench.segmentation, self.segmentations, False)
+        self.browser.SetSaveChanges(self.segmentations, save_changes)
+        self.show(0)
+
+    def _image(self, n: int) -> None:
+        slicer.util.updateVolumeFromArray(self.bench.volume, image() + np.int16(n))
+
+    def _sequence(self, node: Any, frames: int, change: Callable[[int], None]) -> Any:
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", node.GetName())
+        for n in range(frames):
+            change(n)
+            sequence.SetDataNodeAtValue(node, str(n))
+        return sequence
+
+    def show(self, index: int) -> None:
+        """Let the browser show a frame, as its slider does."""
+        show_frame(self.browser, index)
+        self.bench.settle()
+
+    def liver(self, index: int) -> int:
+        """Voxels of the liver in a frame's own node of the sequence."""
+        node = self.segmentations.GetNthDataNode(index)
+        return int((slicer.util.arrayFromSegmentBinaryLabelmap(node, "liver", self.bench.volume) > 0).sum())
+
+    def edits(self, index: int) -> list[tuple[str, int, bool]]:
+        """What the record of a frame's own node says."""
+        audit = self.segmentations.GetNthDataNode(index).GetAttribute(AUDIT)
+        edits = [] if audit is None else read_audit(audit).edits
+        return [(edit.kind, edit.changed_voxels, edit.undone) for edit in edits]
+
+
+HALF, WHOLE = int((half_liver() == LIVER).sum()), int((truth() == LIVER).sum())
+CLICK, ADDED = (2, 15, 12), WHOLE - HALF
+
+
+@pytest.mark.parametrize("moving_image", [True, False])
+def test_the_marks_of_a_frame_are_not_shown_in_another(make, moving_image):
+    bench = make(half_liver())
+    cine = Cine(bench, moving_image=moving_image)
+    bench.click(CLICK)
+    assert len(bench.prompts) == 1
+    cine.show(1)
+    assert bench.prompts == []
+
+
+@pytest.mark.parametrize("moving_image", [True, False])
+def test_clicks_change_and_are_recorded_for_the_frame_that_is_shown(make, moving_image):
+    bench = make(half_liver())
+    cine = Cine(bench, 3, moving_image)
+    bench.click(CLICK)
+    cine.show(1)
+    bench.click((1, 15, 12))
+    cine.show(2)
+    assert [cine.liver(n) for n in range(3)] == [WHOLE, WHOLE, HALF]
+    assert [cine.edits(n) for n in range(3)] == [[("click", ADDED, False)], [("click", ADDED, False)], []]
+    cine.show(0)
+    bench.click((3, 15, 5), positive=False)
+    assert [edit[0] for edit in cine.edits(0)] == ["click", "click"], "the record goes on, and nothing was painted"
+    assert cine.edits(1) == [("click", ADDED, False)]
+
+
+@pytest.mark.parametrize("moving_image", [True, False])
+def test_a_click_that_is_answered_after_the_frame_has_moved_on_changes_no_frame(make, moving_image):
+    bench = make(half_liver())
+    cine = Cine(bench, moving_image=moving_image)
+    bench.gate.clear()
+    bench.controller.click([bench.ras(CLICK)], True)
+    show_frame(cine.browser, 1)
+    bench.gate.set()
+    bench.settle()
+    assert [cine.liver(n) for n in (0, 1)] == [HALF, HALF]
+    assert [cine.edits(n) for n in (0, 1)] == [[], []]
+    bench.click(CLICK)
+    assert [cine.liver(n) for n in (0, 1)] == [HALF, WHOLE]
+    assert cine.edits(1) == [("click", ADDED, False)]
+
+
+@pytest.mark.parametrize("moving_image", [True, False])
+def test_a_click_that_waits_is_not_answered_in_another_frame(make, moving_image):
+    bench = make(half_liver())
+    cine = Cine(bench, moving_image=moving_image)
+    bench.gate.clear()
+    bench.controller.click([bench.ras(CLICK)], True)
+    bench.controller.click([bench.ras((3, 15, 12))], True)
+    show_frame(cine.browser, 1)
+    bench.gate.set()
+    bench.settle()
+    assert [cine.liver(n) for n in (0, 1)] == [HALF, HALF]
+
+
+def test_a_click_that_waits_is_not_answered_on_another_frame_of_the_image_alone(make):
+    bench = make(half_liver())
+    cine = Cine(bench)
+    cine.browser.RemoveSynchronizedSequenceNode(cine.segmentations.GetID())
+    bench.controller.carrySlices = 0
+    bench.gate.clear()
+    bench.controller.click([bench.ras((1, 15, 12))], True)
+    bench.controller.click([bench.ras((3, 15, 12))], True)
+    show_frame(cine.browser, 1)
+    bench.gate.set()
+    bench.settle()
+    assert "click again" in bench.controller.status
+    liver = bench.labelmaps()["liver"]
+    assert liver[1, 15, 12], "its answer is about the frame that was clicked in"
+    assert not liver[3, 15, 12]
+
+
+def test_nothing_is_said_to_be_working_when_the_frame_has_moved_on(make):
+    bench = make(half_liver())
+    cine = Cine(bench)
+    bench.gate.clear()
+    bench.controller.click([bench.ras(CLICK)], True)
+    assert bench.effect.options.status.text == "Working ..."
+    show_frame(cine.browser, 1)
+    assert bench.effect.options.status.text == ""
+    bench.gate.set()
+
+
+def test_undoing_what_was_clicked_in_another_frame_of_the_image_takes_its_mark_away(make):
+    bench = make(half_liver())
+    cine = Cine(bench)
+    cine.browser.RemoveSynchronizedSequenceNode(cine.segmentations.GetID())
+    bench.click(CLICK)
+    cine.show(1)
+    bench.undo()
+    assert not bench.labelmaps()["liver"][CLICK]
+    assert bench.prompts == []
+
+
+@pytest.mark.parametrize("moving_image", [True, False])
+def test_undo_after_moving_on_and_back_touches_no_other_frame(make, moving_image):
+    bench = make(half_liver())
+    cine = Cine(bench, moving_image=moving_image)
+    bench.click(CLICK)
+    cine.show(1)
+    bench.click(CLICK)
+    bench.undo()
+    assert [cine.liver(n) for n in (0, 1)] == [WHOLE, HALF]
+    assert bench.prompts == []
+    assert cine.edits(1) == [("click", ADDED, True)]
+    bench.redo()
+    assert [cine.liver(n) for n in (0, 1)] == [WHOLE, WHOLE]
+    assert cine.edits(1) == [("click", ADDED, False)]
+    cine.show(0)
+    assert not bench.editor.logic.CanUndo()
+    assert cine.edits(0) == [("click", ADDED, False)]
