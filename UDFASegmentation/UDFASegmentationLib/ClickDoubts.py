@@ -14,8 +14,10 @@ from udfa.errors import UDFAError
 from UDFASegmentationLib.ClickModels import ClickServices
 from UDFASegmentationLib.ClickTarget import ClickTarget
 from UDFASegmentationLib.Contracts import SegmentationSettings
+from UDFASegmentationLib.Provenance import recordedFrame
 from UDFASegmentationLib.SegmentationRun import Failure, RunHandle, RunListener, SegmentationRun
-from UDFASegmentationLib.UncertaintyReview import SLICE_AXIS, UncertaintyReview, writeUncertainty
+from UDFASegmentationLib.SequenceFrames import Frame, currentFrame
+from UDFASegmentationLib.UncertaintyReview import IMAGE_ROLE, SLICE_AXIS, UncertaintyReview, writeUncertainty
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix, readVolume
 
 _logger = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class ClickDoubts:
 
         preferences, services = self._services.preferences(), self._services
         volumeNode, entry = target.grid.volumeNode, target.entry
-        volume = readVolume(volumeNode, copy=True)
+        volume, frame = readVolume(volumeNode, copy=True), currentFrame(volumeNode)
         settings = SegmentationSettings(uncertainty=True, removeIslands=False)
 
         def work(handle: RunHandle) -> Any:
@@ -93,7 +95,7 @@ class ClickDoubts:
         axis = "axial" if entry.info is None else entry.info.config.preprocessing.slice_axis
         listener = RunListener(
             onProgress=lambda p: self._say(_("Looking for doubt: slice {a}/{b}").format(a=p.done, b=p.total)),
-            onDone=lambda uncertainty: self._show(volumeNode, uncertainty, axis),
+            onDone=lambda uncertainty: self._show(volumeNode, uncertainty, axis, frame),
             onFailed=self._fail,
             onCancelled=lambda: self._say(""),
         )
@@ -102,12 +104,14 @@ class ClickDoubts:
         self._run.start(work, listener)
         self._say(_("Looking for doubt ..."))
 
-    def _show(self, volumeNode: Any, uncertainty: Any, axis: str) -> None:
+    def _show(self, volumeNode: Any, uncertainty: Any, axis: str, frame: Optional[Frame]) -> None:
         if volumeNode.GetScene() is None:
             self._say(_("The volume was deleted meanwhile."))
             return
         try:
-            self._say(self._review.next(writeUncertainty(volumeNode, uncertainty, axis)))
+            found = writeUncertainty(volumeNode, uncertainty, axis, frame=frame)
+            moved = currentFrame(volumeNode) != frame
+            self._say(_("Another frame is shown meanwhile.") if moved else self._review.next(found))
         except Exception as error:
             _logger.exception("The uncertainty could not be shown.")
             self._say(str(error))
@@ -123,12 +127,21 @@ class ClickDoubts:
 
 
 def uncertaintyOf(volumeNode: Any) -> Optional[Any]:
-    """Return the newest uncertainty map in the scene that lies on a volume's grid, None if there is none."""
+    """Return the newest uncertainty map in the scene of what a volume shows, on its grid; None if there is none."""
     className = "vtkMRMLScalarVolumeNode"
     scene = volumeNode.GetScene() or slicer.mrmlScene
     nodes = [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]
     maps = [node for node in nodes if node.GetAttribute(SLICE_AXIS) and _sameGrid(node, volumeNode)]
+    maps = [node for node in maps if _isAbout(node, volumeNode)]
     return maps[-1] if maps else None
+
+
+def _isAbout(mapNode: Any, volumeNode: Any) -> bool:
+    """Whether a map says that it was computed for what a volume shows now; maps in old scenes do not say."""
+    imageID = mapNode.GetNodeReferenceID(IMAGE_ROLE)
+    return imageID is None or (
+        imageID == volumeNode.GetID() and recordedFrame(mapNode) in (None, currentFrame(volumeNode))
+    )
 
 
 def _sameGrid(mapNode: Any, volumeNode: Any) -> bool:

@@ -11,6 +11,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from UDFASegmentationLib.DoubtfulSlices import DOUBT_THRESHOLD, DoubtfulSlice, rankSlices
+from UDFASegmentationLib.Provenance import describeFrame
 from UDFASegmentationLib.SequenceFrames import Frame, frameVolume
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix, readVolume
 
@@ -21,6 +22,9 @@ COLOR_NODE_ID = "vtkMRMLColorTableNodeIron"
 OVERLAY_OPACITY = 0.6
 SLICE_AXIS = "UDFA.SliceAxis"
 """Attribute of the map: along which axis the network's slices lie."""
+
+IMAGE_ROLE = "UDFA.Image"
+"""Node reference of the map to the volume that was segmented."""
 
 
 def writeUncertainty(
@@ -52,6 +56,8 @@ def writeUncertainty(
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetAttribute(SLICE_AXIS, sliceAxis)
+    node.SetNodeReferenceID(IMAGE_ROLE, volumeNode.GetID())
+    describeFrame(node, frame)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(COLOR_NODE_ID)

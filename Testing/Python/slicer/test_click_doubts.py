@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import slicer
 
-from doubles.click_bench import SHAPE, Bench, half_liver
-from headless.samples import add_volume, fake_result, ijk_to_ras
+from doubles.click_bench import MATRIX, SHAPE, Bench, half_liver, image
+from headless.samples import add_cine, add_volume, fake_result, ijk_to_ras, show_frame
 from udfa.config import PreprocessingConfig
 from udfa.errors import UDFAError
 from udfa.inference import Progress
@@ -108,7 +108,7 @@ def test_a_map_that_cannot_be_written_is_told(make, monkeypatch, caplog):
 
     bench = make(half_liver())
     canSegment(bench)
-    monkeypatch.setattr(ClickDoubts, "writeUncertainty", lambda *arguments: 1 // 0)
+    monkeypatch.setattr(ClickDoubts, "writeUncertainty", lambda *arguments, **named: 1 // 0)
     assert "division" in press(bench)
     assert "could not be shown" in caplog.text
 
@@ -132,6 +132,51 @@ def test_a_map_of_another_grid_does_not_count(make):
     assert uncertaintyOf(bench.volume) is None
     mine = writeUncertainty(bench.volume, doubt(), "axial")
     assert uncertaintyOf(bench.volume) is mine
+
+
+def test_the_map_of_another_image_on_the_same_grid_does_not_count(make):
+    """Such as another phase of the same examination."""
+    from UDFASegmentationLib.ClickDoubts import uncertaintyOf
+    from UDFASegmentationLib.UncertaintyReview import IMAGE_ROLE, writeUncertainty
+
+    bench = make(half_liver())
+    other = add_volume(np.zeros(SHAPE, np.int16), MATRIX)
+    found = writeUncertainty(other, doubt(), "axial")
+    assert uncertaintyOf(other) is found
+    assert uncertaintyOf(bench.volume) is None
+    found.SetNodeReferenceID(IMAGE_ROLE, None)
+    assert uncertaintyOf(bench.volume) is found, "in scenes of older versions only the grid is known"
+
+
+def test_each_frame_of_a_cine_has_its_own_map(make):
+    bench = make(half_liver())
+    asked = canSegment(bench)
+    browser = add_cine({"0": image(), "1": image() + np.int16(1)}, dict.fromkeys("01", MATRIX))
+    cine = show_frame(browser, 0)
+    bench.editor.node.SetAndObserveSourceVolumeNode(cine)
+    assert [press(bench), press(bench)] == ["Doubtful slice 1 of 2", "Doubtful slice 2 of 2"]
+    assert len(asked) == 1
+    show_frame(browser, 1)
+    assert press(bench) == "Doubtful slice 1 of 2"
+    assert len(asked) == 2
+    show_frame(browser, 0)
+    assert press(bench) == "Doubtful slice 1 of 2"
+    assert len(asked) == 2
+
+
+def test_a_map_that_is_ready_after_the_frame_has_moved_on_moves_no_view(make):
+    bench = make(half_liver())
+    canSegment(bench)
+    browser = add_cine({"0": image(), "1": image() + np.int16(1)}, dict.fromkeys("01", MATRIX))
+    bench.editor.node.SetAndObserveSourceVolumeNode(show_frame(browser, 0))
+    before = shownSlice(bench)
+    bench.gate.clear()
+    bench.effect.options.nextDoubtful.click()
+    show_frame(browser, 1)
+    bench.gate.set()
+    bench.until(lambda: not bench.effect.doubts.busy)
+    assert bench.effect.options.doubt.text == "Another frame is shown meanwhile."
+    assert shownSlice(bench) == before
 
 
 def test_putting_the_tool_away_or_closing_the_scene_stops_the_computation(make):
