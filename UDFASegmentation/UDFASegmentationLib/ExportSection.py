@@ -67,9 +67,15 @@ class ExportSection:
 def _askTarget(node: Any, chosen: ExportFormat) -> Optional[Path]:
     """Return the file or folder to export to, None if the user changed their mind."""
     window, title = slicer.util.mainWindow(), _(chosen.title)
-    if chosen.suffix:
-        (stem,) = safeNames([node.GetName()])
-        name = qt.QFileDialog.getSaveFileName(window, title, f"{stem}{chosen.suffix}", f"*{chosen.suffix}")
-    else:
+    if not chosen.suffix:
         name = qt.QFileDialog.getExistingDirectory(window, title, "")
-    return Path(name) if name else None
+        return Path(name) if name else None
+    (stem,) = safeNames([node.GetName()])
+    name = qt.QFileDialog.getSaveFileName(window, title, f"{stem}{chosen.suffix}", f"*{chosen.suffix}")
+    if not name or name.lower().endswith(chosen.suffix):
+        return Path(name) if name else None
+    # The dialog has asked about a file of the name as it was typed, not about the one that will be written.
+    path = Path(name + chosen.suffix)
+    question = _("{name} exists already. Replace it?").format(name=path.name)
+    wanted = not path.exists() or slicer.util.confirmOkCancelDisplay(question, windowTitle=title)
+    return path if wanted else None

@@ -310,6 +310,21 @@ def test_exporting_writes_the_file_and_a_record_of_the_run(finished, tmp_path):
     assert "case.seg.nrrd" in finished.ui.statusLabel.text
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_file_that_the_dialog_could_not_ask_about_is_not_replaced_unasked(finished, tmp_path, answer):
+    """The user types a name without the suffix."""
+    (tmp_path / "case.nii.gz").write_text("corrected by hand")
+    FileDialogs.answers.append(str(tmp_path / "case"))
+    finished.messages.answers.append(answer)
+    menu(finished)["Labelmap (.nii.gz)"].trigger()
+    ((kind, text),) = finished.messages.shown
+    assert kind == "confirmOkCancelDisplay"
+    assert "case.nii.gz exists" in text
+    kept = (tmp_path / "case.nii.gz").read_bytes() == b"corrected by hand"
+    assert kept is not answer
+    assert (tmp_path / "case.provenance.json").exists() is answer
+
+
 def test_surfaces_are_exported_into_a_folder(finished, tmp_path):
     FileDialogs.answers.append(str(tmp_path))
     menu(finished)["Surfaces (.stl)"].trigger()
