@@ -175,8 +175,8 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
 
     def processViewNodeEvents(self, callerViewNode: Any, eventId: int, viewWidget: Any) -> None:
         """A view moved: its marks move with it."""
-        if self.controller is not None and callerViewNode.IsA("vtkMRMLSliceNode") and self.scriptedEffect.active():
-            self._markers.show(viewWidget, self.controller.clicks, self.controller.grid)
+        if callerViewNode.IsA("vtkMRMLSliceNode") and self.scriptedEffect.active():
+            self._mark(viewWidget)
 
     def sourceVolumeNodeChanged(self) -> None:
         """Another volume: the clicks on the former one are over."""
@@ -195,7 +195,15 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             return
         layout = slicer.app.layoutManager()
         for name in layout.sliceViewNames() if layout is not None else ():
-            self._markers.show(layout.sliceWidget(name), self.controller.clicks, self.controller.grid)
+            self._mark(layout.sliceWidget(name))
+
+    def _mark(self, viewWidget: Any) -> None:
+        """Mark the clicks in a slice view, if it shows the segmentation: Slicer does not tell how others move."""
+        node = self._segmentationNode()
+        display = None if node is None else node.GetDisplayNode()
+        shown = display is None or display.IsDisplayableInView(self.scriptedEffect.viewNode(viewWidget).GetID())
+        if self.controller is not None:
+            self._markers.show(viewWidget, self.controller.clicks if shown else (), self.controller.grid)
 
     def _observe(self) -> None:
         """Listen to the editor's choices, to the segmentation, for undo and other tools, and to the scene."""
@@ -211,6 +219,7 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             self._listen(segmentation, segmentation.SegmentModified, self._onSegments)
             self._listen(segmentation, segmentation.SegmentAdded, self._onSegments)
             self._listen(segmentation, segmentation.SegmentRemoved, self._onSegments)
+            self._listen(segmentation, segmentation.SegmentsOrderModified, self._onSegments)
             self._listen(node, node.SegmentationChangedEvent, self._onFrame)
             if earlierAudit(node):
                 keepBeside(node)

@@ -138,6 +138,18 @@ def test_a_click_is_marked_in_its_slice_only_and_undo_takes_the_mark_away(open_b
     assert green(mouse.view.render()) == 0
 
 
+def test_a_view_that_does_not_show_the_segmentation_gets_no_marks(open_bench):
+    """Slicer tells the effect nothing of such a view, so the marks would stay where they are when it moves."""
+    bench, _mouse = open_bench(half_liver())
+    bench.segmentation.GetDisplayNode().AddViewNodeID("vtkMRMLSliceNodeGreen")
+    bench.click((SLICE, 15, 12))
+    assert len(bench.prompts) == 1
+    assert not any(actor.GetVisibility() for _view, actor in bench.editor.host.actors)
+    bench.segmentation.GetDisplayNode().RemoveAllViewNodeIDs()
+    bench.click((SLICE, 14, 12))
+    assert any(actor.GetVisibility() for _view, actor in bench.editor.host.actors)
+
+
 def test_quick_clicks_which_qt_reports_as_double_clicks_are_clicks(open_bench):
     bench, mouse = open_bench(half_liver())
     xy = mouse.pixel(15, 12)

@@ -60,7 +60,7 @@ def test_the_buttons_lock_all_but_the_selected_segment_and_let_all_go(make):
     assert locked(bench.segmentation) == set()
 
 
-def test_the_list_follows_segments_that_come_go_and_are_renamed(make):
+def test_the_list_follows_segments_that_come_go_change_places_and_are_renamed(make):
     bench = make(half_liver())
     segmentation = bench.segmentation.GetSegmentation()
     segmentation.AddEmptySegment("extra", "Extra")
@@ -72,6 +72,9 @@ def test_the_list_follows_segments_that_come_go_and_are_renamed(make):
     segmentation.RemoveSegment("extra")
     bench.settle()
     assert set(rows(bench)) == {"Liver", "Spleen"}
+    segmentation.ReorderSegments(["spleen"], "liver")
+    bench.settle()
+    assert list(rows(bench)) == ["Spleen", "Liver"]
 
 
 def test_an_undo_of_the_editor_takes_no_lock_away(make):
