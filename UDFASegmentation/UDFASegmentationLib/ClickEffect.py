@@ -51,6 +51,8 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
         self._observed: list[tuple[Any, int]] = []
         self._observedNode: Any = None
         self._timer: Optional[Any] = None
+        self._closed: Optional[tuple[Any, int]] = None
+        """The scene and the observer of its being closed, which stays while the tool is put away."""
 
     def icon(self) -> Any:
         """Return the icon."""
@@ -110,6 +112,9 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
             self._timer.setSingleShot(True)
             self._timer.setInterval(FOLLOW_DELAY_MS)
             self._timer.connect("timeout()", self._follow)
+        if self._closed is None:
+            scene = slicer.mrmlScene
+            self._closed = (scene, scene.AddObserver(scene.EndCloseEvent, self._onSceneCloses))
         self._observe()
         self._timer.start()
         self._refresh()
@@ -133,9 +138,11 @@ class ClickEffect(AbstractScriptedSegmentEditorEffect):
                 part.shutdown()
         if self._timer is not None:
             self._timer.disconnect("timeout()", self._follow)
+        if self._closed is not None:
+            self._closed[0].RemoveObserver(self._closed[1])
         if self.options is not None:
             self.options.cleanup()
-        self.controller = self.doubts = self._timer = self.options = None
+        self.controller = self.doubts = self._timer = self._closed = self.options = None
 
     def unavailable(self) -> str:
         """Return why clicks are not possible, empty if they are."""

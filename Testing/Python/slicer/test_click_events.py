@@ -298,6 +298,17 @@ def test_closing_the_scene_lets_go_of_the_session_and_its_model(make):
     assert bench.editor.errors == []
 
 
+def test_closing_the_scene_lets_go_of_the_session_also_when_the_tool_was_put_away(make):
+    """The module puts it away when the scene begins to close, before the effect hears of that."""
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    scene = slicer.mrmlScene
+    tag = scene.AddObserver(scene.StartCloseEvent, lambda caller, event: bench.editor.deactivate(), 1.0)
+    scene.Clear(False)
+    scene.RemoveObserver(tag)
+    assert bench.controller._session is None
+
+
 def test_a_click_that_slicer_silently_does_not_write_is_told(make, monkeypatch):
     """Slicer only logs why it left the segments alone."""
     from doubles.scripted_effect import ScriptedEffect

@@ -144,6 +144,30 @@ def test_a_click_that_waits_is_not_answered_on_another_frame_of_the_image_alone(
     assert not liver[3, 15, 12]
 
 
+def test_locks_are_those_of_the_frame(make):
+    bench = make(half_liver())
+    cine = Cine(bench)
+    bench.editor.select("spleen")
+    bench.effect.options.lockOthers.click()
+    cine.show(1)
+    bench.editor.select("liver")
+    assert "changed" in bench.click(CLICK)
+    cine.show(0)
+    assert "locked" in bench.click(CLICK)
+    assert [cine.liver(n) for n in (0, 1)] == [HALF, WHOLE]
+
+
+def test_an_undo_in_another_frame_is_followed_there(make):
+    """The effect listens to the segments that are shown, not to those that were shown when the tool was taken."""
+    bench = make(half_liver())
+    cine = Cine(bench)
+    cine.show(1)
+    bench.click(CLICK)
+    bench.editor.logic.Undo()
+    bench.until(lambda: bench.prompts == [])
+    assert cine.edits(1) == [("click", ADDED, True)]
+
+
 def test_nothing_is_said_to_be_working_when_the_frame_has_moved_on(make):
     bench = make(half_liver())
     cine = Cine(bench)
