@@ -19,7 +19,14 @@ from UDFASegmentationLib.ClickLayers import readLayers
 from UDFASegmentationLib.ClickLocks import lockedSegments
 from UDFASegmentationLib.ClickModels import ClickServices
 from UDFASegmentationLib.ClickSession import ClickOutcome, ClickRequest, ClickSession, ClickSource
-from UDFASegmentationLib.ClickTarget import ClickTarget, findTarget, segmentsFingerprint, whatIsShown
+from UDFASegmentationLib.ClickTarget import (
+    ClickTarget,
+    Shown,
+    checkFrame,
+    findTarget,
+    segmentsFingerprint,
+    whatIsShown,
+)
 from UDFASegmentationLib.ClickWriter import editableVoxels, writeEdit
 from UDFASegmentationLib.SegmentationRun import Failure, RunListener, SegmentationRun
 from UDFASegmentationLib.VolumeConversion import readVolume
@@ -41,8 +48,7 @@ class _Wish:
     segmentID: str
     carrySlices: int
     since: float
-    shown: tuple[Any, ...]
-    """Image and segmentation, as `whatIsShown` tells them apart."""
+    shown: Shown
 
 
 class ClickController:
@@ -67,6 +73,7 @@ class ClickController:
         self._run: Optional[SegmentationRun] = None
         self._session: Optional[ClickSession] = None
         self._key: tuple[Any, ...] = ()
+        self._voxels: tuple[Any, ...] = ()
         self._waiting: Optional[_Wish] = None
         self._fingerprint: Optional[tuple[Any, ...]] = None
         self._lastVoxel: Optional[tuple[int, int, int]] = None
@@ -108,7 +115,7 @@ class ClickController:
             # Nothing to follow; `unavailable` of the effect says why, and the last click's own message stays.
             return
         try:
-            if target.shown != self._key[:-1]:
+            if target.shown[0] != self._key[0]:
                 self.forget()
                 self._onChanged()
             elif target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
@@ -154,13 +161,24 @@ class ClickController:
         target = self.target(wish.segmentID)
         if wish.shown != target.shown:
             raise InvalidInputError(_("Another image or frame is shown since the click; click again."))
+        checkFrame(target)
         node = target.grid.segmentationNode
         if target.segmentID in lockedSegments(node):
             name = node.GetSegmentation().GetSegment(target.segmentID).GetName()
             raise InvalidInputError(_("The segment '{name}' is locked.").format(name=name))
-        if self._session is None or target.key != self._key:
+        if not self._goesOn(target):
             self._open(target)
         self._submit(target, wish)
+
+    def _goesOn(self, target: ClickTarget) -> bool:
+        """Whether the session is about what is shown now: the cine may have gone on to other frames, and come back."""
+        if self._session is None or target.key != self._key:
+            return False
+        if target.shown[1] != self._voxels:
+            if not self._session.isAbout(readVolume(target.grid.volumeNode)):
+                return False
+            self._voxels = target.shown[1]
+        return True
 
     def _open(self, target: ClickTarget) -> None:
         """Begin a session for another volume, segmentation or model."""
@@ -175,7 +193,7 @@ class ClickController:
             # An edit by hand in between takes a step of its own.
             undoDepth=2 * preferences.undoDepth,
         )
-        self._session, self._key = ClickSession(source), target.key
+        self._session, self._key, self._voxels = ClickSession(source), target.key, target.shown[1]
 
     def _submit(self, target: ClickTarget, wish: Optional[_Wish]) -> None:
         session, node = self._session, target.grid.segmentationNode

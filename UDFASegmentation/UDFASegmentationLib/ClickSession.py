@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Optional
 
+import numpy as np
+
 from udfa.config import DEFAULT_CARRY_SLICES
 from udfa.errors import UDFAError
 from UDFASegmentationLib.ClickLayers import LayerReader, SegmentLayers
@@ -16,7 +18,6 @@ from UDFASegmentationLib.Contracts import LoadedModel
 from UDFASegmentationLib.TritonGuard import tritonKeptOut
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from udfa.audit import Audit, EditRecord
@@ -99,6 +100,10 @@ class ClickSession:
         """Whether the record goes on where an earlier one ended; known after the first answer."""
         self._written = True
         self._record = source.earlierAudit
+
+    def isAbout(self, volume: Volume) -> bool:
+        """Whether an image on the same grid has the voxels that the session works on."""
+        return bool(np.array_equal(self._source.volume.array, volume.array))
 
     def noteWritten(self, record: str) -> None:
         """The segments are as the last answer says, and have its record. Without this note its edit did not happen."""

@@ -13,10 +13,15 @@ from udfa.models import ModelEntry
 from UDFASegmentationLib.ClickGrid import ClickGrid, clickGrid
 from UDFASegmentationLib.ClickLabels import LabelMatch
 from UDFASegmentationLib.ClickModels import chooseModel
+from UDFASegmentationLib.Provenance import recordedFrame
 from UDFASegmentationLib.SegmentationWriter import LABELMAP
 from UDFASegmentationLib.SegmentTags import terminologyOf
+from UDFASegmentationLib.SequenceFrames import currentFrame
 from UDFASegmentationLib.UncertaintyReview import SLICE_AXIS
 from UDFASegmentationLib.VolumeConversion import imageToNodeMatrix
+
+Shown = tuple[tuple[Any, ...], tuple[Any, ...]]
+"""Image, grid and segmentation; and the state of the image's voxels, which may have changed and be the same again."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,19 @@ class ClickTarget:
         entry: Checkpoint that answers.
         match: Segments of its labels.
         segmentID: The segment that clicks are about.
-        shown: Image and segmentation, as `whatIsShown` tells them apart.
+        shown: What `whatIsShown` returned.
     """
 
     grid: ClickGrid
     entry: ModelEntry
     match: LabelMatch
     segmentID: str
-    shown: tuple[Any, ...]
+    shown: Shown
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Changes when a session is no longer valid."""
-        return (*self.shown, self.entry.path)
+        """Changes when a session is no longer valid, whatever the voxels of the image."""
+        return (self.shown[0], self.entry.path)
 
     def missing(self) -> str:
         """Return what has been taken out of the scene since, as a sentence; empty if nothing has."""
@@ -51,10 +56,11 @@ class ClickTarget:
         return ""
 
 
-def whatIsShown(editorNode: Any) -> tuple[Any, ...]:
-    """Return something that is equal as long as the editor works on the same image and the same segmentation.
+def whatIsShown(editorNode: Any) -> Shown:
+    """Return what is equal as long as the editor works on the same image and the same segmentation.
 
-    Nodes that a sequence browser moves on to another frame stay the same nodes.
+    Nodes that a sequence browser moves on to another frame stay the same nodes. A segmentation node then has another
+    vtkSegmentation, a volume node other voxels.
 
     Args:
         editorNode: vtkMRMLSegmentEditorNode, or None.
@@ -63,10 +69,27 @@ def whatIsShown(editorNode: Any) -> tuple[Any, ...]:
     node = None if editorNode is None else editorNode.GetSegmentationNode()
     image = None if volume is None else volume.GetImageData()
     if node is None or image is None:
-        return ()
-    voxels = (volume.GetID(), image.GetAddressAsString(""), image.GetMTime())
-    matrix = tuple(imageToNodeMatrix(volume).ravel())
-    return (*voxels, matrix, node.GetID(), node.GetSegmentation().GetAddressAsString(""))
+        return (), ()
+    grid = (image.GetExtent(), tuple(imageToNodeMatrix(volume).ravel()))
+    place = (volume.GetID(), *grid, node.GetID(), node.GetSegmentation().GetAddressAsString(""))
+    return place, (image.GetAddressAsString(""), image.GetMTime())
+
+
+def checkFrame(target: ClickTarget) -> None:
+    """See that the volume shows the frame of a sequence on which the segmentation was made, as far as both are known.
+
+    A segmentation that goes through the frames itself is always that of the frame that is shown.
+
+    Raises:
+        InvalidInputError: It shows another frame.
+    """
+    node = target.grid.segmentationNode
+    made, shown = recordedFrame(node), currentFrame(target.grid.volumeNode)
+    if made is None or shown is None or currentFrame(node) is not None:
+        return
+    if made.count == shown.count and made.index != shown.index:
+        text = _("'{name}' was made on {made}; the volume shows {shown}. Go back to that frame to correct it.")
+        raise InvalidInputError(text.format(name=node.GetName(), made=made.title, shown=shown.title))
 
 
 def findTarget(editorNode: Any, entries: Sequence[ModelEntry], segmentID: Optional[str] = None) -> ClickTarget:

@@ -179,15 +179,39 @@ def test_nothing_is_said_to_be_working_when_the_frame_has_moved_on(make):
     bench.gate.set()
 
 
-def test_undoing_what_was_clicked_in_another_frame_of_the_image_takes_its_mark_away(make):
+@pytest.mark.parametrize("back", [True, False])
+def test_looking_at_other_frames_of_the_image_ends_no_session_on_a_segmentation_of_its_own(make, back):
     bench = make(half_liver())
     cine = Cine(bench)
     cine.browser.RemoveSynchronizedSequenceNode(cine.segmentations.GetID())
     bench.click(CLICK)
+    session = bench.controller._session
     cine.show(1)
+    if back:
+        cine.show(0)
     bench.undo()
     assert not bench.labelmaps()["liver"][CLICK]
     assert bench.prompts == []
+    edits = read_audit(bench.segmentation.GetAttribute(AUDIT)).edits
+    assert [(edit.kind, edit.undone) for edit in edits] == [("click", True)]
+    bench.click(CLICK)
+    assert (bench.controller._session is session) is back, "in the other frame, the network has to look at its image"
+
+
+def test_a_segmentation_of_one_frame_takes_no_clicks_in_another(make):
+    from UDFASegmentationLib.Provenance import describeFrame
+    from UDFASegmentationLib.SequenceFrames import currentFrame
+
+    bench = make(half_liver())
+    cine = Cine(bench)
+    cine.browser.RemoveSynchronizedSequenceNode(cine.segmentations.GetID())
+    describeFrame(bench.segmentation, currentFrame(bench.volume))
+    cine.show(1)
+    status = bench.click(CLICK)
+    assert "was made on frame 1 of 2; the volume shows frame 2 of 2" in status
+    assert bench.editor.host.calls == []
+    cine.show(0)
+    assert "changed" in bench.click(CLICK)
 
 
 @pytest.mark.parametrize("moving_image", [True, False])
