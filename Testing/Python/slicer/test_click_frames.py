@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import slicer
 
-from doubles.click_bench import LIVER, Bench, half_liver, image, truth
-from headless.samples import show_frame
+from doubles.click_bench import LIVER, MATRIX, Bench, half_liver, image, truth
+from headless.samples import add_cine, fake_result, show_frame
 from udfa.audit import read_audit
+from UDFASegmentationLib.Contracts import LoadedModel
 
 AUDIT = "UDFA.Audit"
 
@@ -231,3 +232,34 @@ def test_undo_after_moving_on_and_back_touches_no_other_frame(make, moving_image
     cine.show(0)
     assert not bench.editor.logic.CanUndo()
     assert cine.edits(0) == [("click", ADDED, False)]
+
+
+def test_the_sequence_that_the_module_writes_is_corrected_frame_by_frame(make):
+    """With a frame in which the network has found no liver at all: its segment is there, and empty."""
+    from UDFASegmentationLib.SequenceFrames import allFrames
+    from UDFASegmentationLib.SequenceWriter import writeSequence
+
+    bench = make(half_liver())
+    browser = add_cine({str(n): image() + np.int16(n) for n in range(3)}, dict.fromkeys("012", MATRIX))
+    bench.volume = show_frame(browser, 0)
+    found = [half_liver(), half_liver(), np.where(half_liver() == LIVER, 0, half_liver()).astype(np.uint8)]
+    model = LoadedModel(bench.segmenter, bench.labels, "fake", "0123abcd")
+    results = [fake_result(labelmap) for labelmap in found]
+    bench.editor.deactivate()
+    bench.segmentation = writeSequence(bench.volume, allFrames(bench.volume), results, model)
+    bench.editor.logic.SetSegmentationNode(bench.segmentation)
+    bench.editor.logic.SetSourceVolumeNode(bench.volume)
+    bench.editor.select("liver")
+    bench.editor.activate()
+    counts, prompts = [], []
+    for index in (2, 0, 1, 2):
+        show_frame(browser, index)
+        bench.settle()
+        bench.click(CLICK)
+        prompts.append(len(bench.prompts))
+        counts.append(int(bench.labelmaps()["liver"].sum()))
+    assert counts == [WHOLE] * 4
+    assert prompts == [1] * 4
+    sequence = browser.GetSequenceNode(bench.segmentation)
+    records = [read_audit(sequence.GetNthDataNode(n).GetAttribute(AUDIT)).edits for n in range(3)]
+    assert [[edit.changed_voxels for edit in edits] for edits in records] == [[ADDED], [ADDED], [WHOLE, 0]]
