@@ -98,7 +98,7 @@ class Augmentation:
         """
         shift = self.config.shift_share * self.size
         row, column = (c + float(random.uniform(-shift, shift)) for c in centre)
-        image, label = (_crop(x, row, column, self.reach) for x in (image, label))
+        image, label = (_crop(x, row, column, self.reach, self.size) for x in (image, label))
         seed = int(random.integers(2**31))
         image = _plain(self.affine.set_random_state(seed)(image, mode="bilinear"))
         label = _plain(self.affine.set_random_state(seed)(label, mode="nearest"))
@@ -116,16 +116,18 @@ def _turned_side(degrees: float) -> float:
     return max(1.25, math.cos(angle) + math.sin(angle))
 
 
-def _crop(x: Tensor, row: float, column: float, size: int) -> Tensor:
-    """Cut (C, size, size) around a point, shifted inwards so that as much of the slice as possible is seen."""
-    pieces = x
+def _crop(x: Tensor, row: float, column: float, size: int, seen: int) -> Tensor:
+    """Cut (C, size, size) around a point, beyond the slice with its outermost pixels.
+
+    It is moved so that the middle square of side `seen`, which is what remains, lies within the slice, or shows all of
+    one that is smaller: a crop around a label at the edge of the slice has to show it.
+    """
     for axis, centre in ((1, row), (2, column)):
         length = x.shape[axis]
-        if length <= size:
-            continue
-        start = min(max(0, round(centre - size / 2)), length - size)
-        pieces = pieces.narrow(axis, start, size)
-    return pieces
+        within = min(max(centre, seen / 2), length - seen / 2) if length > seen else length / 2
+        places = torch.arange(size) + round(within - size / 2)
+        x = x.index_select(axis, places.clamp(0, length - 1))
+    return x
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -104,6 +104,17 @@ def test_image_and_label_are_turned_together() -> None:
         assert (label == 1).sum() > 60
 
 
+@pytest.mark.parametrize("side", [80, 100, 150])
+def test_a_drawn_label_at_the_edge_of_the_slice_is_seen(side: int) -> None:
+    """Crops are 64 pixels, so that one from the middle of these slices does not reach the label."""
+    labels = np.zeros((1, side, side), np.uint8)
+    labels[:, side // 2, 2:5] = 1
+    stack = SliceStack(np.zeros_like(labels, dtype=np.float16), labels)
+    config = AugmentConfig(rotation_degrees=0.0, scale=0.0, shift_share=0.3, intensity_probability=0.0)
+    data = SliceDataset([stack], 2, 1, Augmentation(64, config), 1.0, 0)
+    assert all((data[i][1] == 1).any() for i in range(20))
+
+
 def test_a_coarser_resolution_does_not_shift_the_image_against_its_label() -> None:
     """On a ramp, a shift by a pixel changes all values by 1."""
     ramp = torch.arange(64.0).repeat(3, 64, 1)
