@@ -21,7 +21,7 @@ class CsvTable:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
             self._rewrite()
 
@@ -32,13 +32,13 @@ class CsvTable:
         if set(row) - known:
             self._rewrite()
             return
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, list(self.rows[0])).writerow(row)
 
     def _rewrite(self) -> None:
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         self.rows = [{column: row.get(column, "") for column in columns} for row in self.rows]
-        with written_aside(self.path) as aside, aside.open("w", newline="") as file:
+        with written_aside(self.path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)

@@ -7,6 +7,7 @@ TransUNet's files than in EMCAD's.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from udfa.errors import InvalidInputError
@@ -120,8 +121,11 @@ ALIASES: dict[str, str] = {
 
 
 def canonical_name(name: str) -> str:
-    """Return a label's name in snake_case, and as `udfa.labels` spells it if it is another spelling of a known one."""
-    snake = re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
+    """Return a label's name in snake_case, and as `udfa.labels` spells it if it is another spelling of a known one.
+
+    Letters of all scripts stay; how accents are encoded makes no difference.
+    """
+    snake = re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", name).lower()).strip("_")
     return ALIASES.get(snake, snake)
 
 

@@ -85,6 +85,9 @@ def test_all_built_in_names_are_labels_that_the_project_knows() -> None:
         ("RV", "right_ventricle"),
         ("MYO", "myocardium"),
         (" Tumour core (2) ", "tumour_core_2"),
+        ("L\u00e4sion", "l\u00e4sion"),
+        ("La\u0308sion", "l\u00e4sion"),
+        ("腫瘍 2", "腫瘍_2"),
     ],
 )
 def test_spellings_of_a_label_become_one_name(spelling: str, name: str) -> None:

@@ -102,6 +102,14 @@ def rewrite(path: Path, change: Callable[[dict[str, str]], None], array: np.ndar
     sitk.WriteImage(image, str(path))
 
 
+def test_names_in_any_script_are_kept(tmp_path: Path) -> None:
+    for name in ("患者1", "患者2"):
+        write_case(tmp_path / "source", name, names=("腫瘍 1", "腫瘍 2"))
+    manifest, _ = made(tmp_path / "source", tmp_path)
+    assert manifest["labels"] == ["腫瘍_1", "腫瘍_2"]
+    assert [case["name"] for case in manifest["cases"]] == ["患者1", "患者2"]
+
+
 def test_segments_become_labels_by_name_on_the_oblique_grid_of_the_volume(tmp_path: Path) -> None:
     image = write_case(tmp_path / "source")
     manifest, labels = made(tmp_path / "source", tmp_path)

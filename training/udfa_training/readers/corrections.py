@@ -156,7 +156,7 @@ def _belongs(segmentation: str, volume: str) -> bool:
 
 def _safe(name: str) -> str:
     """A case name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
+    return re.sub(r"[^\w-]+", "-", name).strip("-")
 
 
 def _listed(paths: Iterable[Path]) -> str:
