@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from udfa_training.augment import Augmentation
 from udfa_training.backbone_file import load_backbone, save_backbone
 from udfa_training.budget_loop import run_budget, take_average
 from udfa_training.dataset import MANIFEST, SliceDataset, SliceStack, open_prepared
+from udfa_training.manifest import read_json
 from udfa_training.masked_images import MaskedImages
 from udfa_training.pretrain_config import PretrainConfig, PretrainSource
 from udfa_training.publish import commit
@@ -104,7 +104,7 @@ def volumes(source: PretrainSource) -> list[Path]:
 def is_prepared(folder: Path) -> bool:
     """Whether a folder was written by `udfa-train prepare`."""
     path = folder / MANIFEST
-    return path.is_file() and "cases" in json.loads(path.read_text())
+    return path.is_file() and "cases" in read_json(path)
 
 
 def make_dataset(config: PretrainConfig, found: list[list[Path]]) -> MixedSlices:
@@ -152,7 +152,7 @@ def description(config: PretrainConfig, found: list[list[Path]]) -> dict[str, An
         entry: dict[str, Any] = {"name": folder.name, "volumes": len(paths)}
         if is_prepared(folder):
             prepared = open_prepared(folder)
-            entry["name"] = json.loads((folder / MANIFEST).read_text())["name"]
+            entry["name"] = read_json(folder / MANIFEST)["name"]
             entry["patients"] = sorted({case.patient for case in prepared.split("train")})
             entry["licence"] = prepared.licence
         data.append(entry)
