@@ -41,8 +41,9 @@ def select_labels(data: SourceData, names: Sequence[str]) -> SourceData:
 def prepare(data: SourceData, output: Path, link: bool = False) -> Path:
     """Check and write all cases; nothing is left behind when something is wrong.
 
-    Layout: imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json (nnU-Net), manifest.json (ours). Files
-    that need no conversion are taken over byte for byte.
+    Layout: imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json (nnU-Net), manifest.json (ours). Cases for
+    testing are in imagesTs and labelsTs, so that nnU-Net does not train on them. Files that need no conversion are
+    taken over byte for byte.
 
     Args:
         data: The source.
@@ -72,7 +73,8 @@ def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, A
     rows: list[dict[str, Any]] = []
     problems = [*data.problems, *_repeated(data)]
     seen: dict[bytes, SourceCase] = {}
-    for name in ("imagesTr", "labelsTr"):
+    parts = {"Tr", *(_part(case) for case in data.cases)}
+    for name in (kind + part for kind in ("images", "labels") for part in parts):
         (folder / name).mkdir(parents=True)
     for case in tqdm(data.cases, desc=f"preparing {data.name}", unit="case", disable=None):
         try:
@@ -88,6 +90,11 @@ def _write_cases(data: SourceData, folder: Path, link: bool) -> list[dict[str, A
         problems = problems or [f"{data.name} has no cases."]
         raise InvalidInputError("\n".join([f"{len(problems)} problems, nothing was written:", *problems]))
     return rows
+
+
+def _part(case: SourceCase) -> str:
+    """Ending of the folders that a case belongs to."""
+    return "Ts" if case.split == "test" else "Tr"
 
 
 def _repeated(data: SourceData) -> list[str]:
@@ -186,8 +193,8 @@ def _renumbering(present: Sequence[float], data: SourceData) -> NDArray[np.uint8
 
 def _write_case(case: SourceCase, checked: _Checked, labels: Sequence[str], folder: Path, link: bool) -> dict[str, Any]:
     """Write image and label, and return what the manifest says of the case."""
-    image = folder / "imagesTr" / f"{case.name}_0000.nii.gz"
-    label = folder / "labelsTr" / f"{case.name}.nii.gz"
+    image = folder / f"images{_part(case)}" / f"{case.name}_0000.nii.gz"
+    label = folder / f"labels{_part(case)}" / f"{case.name}.nii.gz"
     if case.image_file is not None:
         _take_over(case.image_file, image, link)
     else:
@@ -202,8 +209,8 @@ def _write_case(case: SourceCase, checked: _Checked, labels: Sequence[str], fold
         "name": case.name,
         "patient": case.patient,
         "split": case.split,
-        "image": f"imagesTr/{image.name}",
-        "label": f"labelsTr/{label.name}",
+        "image": image.relative_to(folder).as_posix(),
+        "label": label.relative_to(folder).as_posix(),
         "shape": list(volume.array.shape),
         "spacing_mm": list(volume.spacing_mm) if case.spacing_known else None,
         "spacing_known": case.spacing_known,
@@ -248,7 +255,7 @@ def _write_descriptions(data: SourceData, rows: list[dict[str, Any]], folder: Pa
     nnunet = {
         "channel_names": {"0": data.modality},
         "labels": {"background": 0} | {name: value for value, name in enumerate(data.labels, start=1)},
-        "numTraining": len(rows),
+        "numTraining": sum(row["split"] != "test" for row in rows),
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(nnunet, indent=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fakes.pairs import find_pairs
 from udfa.errors import InvalidInputError
 from udfa_training.dataset import open_prepared
 from udfa_training.prepare import fitting_type, prepare, select_labels
+from udfa_training.readers import read_source
 
 LABELS = ("liver", "spleen", "gallbladder")
 
@@ -34,6 +36,18 @@ def test_the_prepared_folder_has_nnunets_layout(prepared: Path) -> None:
     description = json.loads((prepared / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "liver": 1, "spleen": 2, "gallbladder": 3}
     assert description["numTraining"] == 3
+
+
+def test_cases_for_testing_lie_where_nnunet_does_not_train_on_them(source: Path, tmp_path: Path) -> None:
+    found = find_pairs(source)
+    cases = [replace(case, split="test") if case.name == "c" else case for case in found.cases]
+    folder = prepare(replace(found, cases=tuple(cases)), tmp_path / "prepared")
+    assert sorted(path.name for path in folder.glob("images*/*")) == [f"{name}_0000.nii.gz" for name in "abc"]
+    assert sorted(path.parent.name for path in folder.glob("*/c*")) == ["imagesTs", "labelsTs"]
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 2
+    assert [case.name for case in open_prepared(folder).split("test")] == ["c"]
+    again = prepare(read_source(folder, "nnunet"), tmp_path / "again")
+    assert (again / "manifest.json").read_text() == (folder / "manifest.json").read_text()
 
 
 def test_voxels_are_copied_unchanged(source: Path, prepared: Path) -> None:

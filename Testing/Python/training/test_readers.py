@@ -17,6 +17,7 @@ from udfa.labels import KNOWN_LABELS
 from udfa_training.commands.prepare import KINDS as COMMAND_KINDS
 from udfa_training.commands.prepare import LABEL_ORDERS
 from udfa_training.commands.prepare import SPLITS as COMMAND_SPLITS
+from udfa_training.dataset import open_prepared
 from udfa_training.label_names import (
     ALIASES,
     BTCV_LABELS,
@@ -51,9 +52,9 @@ def image_of(start: int = 0) -> NDArray[np.int16]:
     return np.arange(start, start + 40, dtype=np.int16).reshape(2, 4, 5)
 
 
-def prepared_arrays(folder: Path, case: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    paths = (folder / "imagesTr" / f"{case}_0000.nii.gz", folder / "labelsTr" / f"{case}.nii.gz")
-    image, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in paths)
+def prepared_arrays(folder: Path, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    (entry,) = (case for case in open_prepared(folder).cases if case.name == name)
+    image, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (entry.image, entry.label))
     return image, label
 
 

@@ -66,9 +66,9 @@ def transunet(folder: Path, order: str = "transunet") -> Path:
     return folder
 
 
-def arrays_of(folder: Path, case: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    paths = (folder / "imagesTr" / f"{case}_0000.nii.gz", folder / "labelsTr" / f"{case}.nii.gz")
-    image, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in paths)
+def arrays_of(folder: Path, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    (entry,) = (case for case in open_prepared(folder).cases if case.name == name)
+    image, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (entry.image, entry.label))
     return image, label
 
 
