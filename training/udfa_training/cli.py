@@ -24,7 +24,10 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl+C."""
+    for stream in (sys.stdout, sys.stderr):
+        # A label name that the terminal's encoding lacks must not end the run.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and not getattr(options, "takes_overrides", False):
@@ -32,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = rest
     try:
         options.run(options)
+    except KeyboardInterrupt:
+        print("udfa-train: stopped.", file=sys.stderr)
+        return fit.INTERRUPTED
     except (UDFAError, OSError) as error:
         print(f"udfa-train: {error}", file=sys.stderr)
         return 1

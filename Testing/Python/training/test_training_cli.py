@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +52,27 @@ def test_prepare_fit_evaluate_and_segment(
     written = read_volume(labelmap)
     assert written.array.shape == read_volume(image).array.shape
     assert set(np.unique(written.array)) <= {0, 1, 2, 3}
+
+
+def test_ctrl_c_ends_any_command_without_a_traceback(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("udfa_training.prepare._check_case", interrupted)
+    assert main(["prepare", str(source), str(tmp_path / "data")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "udfa-train: stopped."
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_labels_that_the_terminal_cannot_show_do_not_end_a_command(source: Path, tmp_path: Path) -> None:
+    manifest = json.loads((source / "manifest.json").read_text())
+    (source / "manifest.json").write_text(json.dumps({**manifest, "labels": ["background", "肝", "脾", "胆"]}))
+    command = [sys.executable, "-m", "udfa_training.cli", "prepare", "pairs", str(source), str(tmp_path / "data")]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, b"labels: ?, ?, ?" in done.stdout) == (0, True), done.stderr.decode("cp1252")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
