@@ -220,3 +220,11 @@ def test_a_prediction_of_another_shape_is_refused(data: PreparedData) -> None:
     source = Given(data.labels, lambda labelmap: labelmap[:-1])
     with pytest.raises(InvalidInputError, match=r"given gives shape \(5, 64, 64\), the reference has \(6, 64, 64\)"):
         list(segmented(source, data.cases))
+
+
+def test_a_case_that_cannot_be_segmented_is_named(data: PreparedData) -> None:
+    def refused(labelmap: Any) -> Any:
+        raise InvalidInputError("All voxels of the volume are 0.")
+
+    with pytest.raises(InvalidInputError, match=r"^a: All voxels of the volume are 0\.$"):
+        list(segmented(Given(data.labels, refused), data.cases))

@@ -116,7 +116,11 @@ def segmented(
 
         image = read_volume(case.image)
         reference = label_values(read_volume(case.label).array, str(case.label))
-        prediction = label_values(source.predict(case, image, tell), f"{case.name} of {source.name}")
+        try:
+            predicted = source.predict(case, image, tell)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{case.name}: {error}") from error
+        prediction = label_values(predicted, f"{case.name} of {source.name}")
         if prediction.shape != reference.shape:
             raise InvalidInputError(
                 f"{case.name}: {source.name} gives shape {prediction.shape}, the reference has {reference.shape}."
