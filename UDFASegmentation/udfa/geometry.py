@@ -94,13 +94,14 @@ def canonical_orientation(volume: Volume, slice_axis: str) -> Orientation:
     Args:
         volume: The volume; its direction may be oblique.
         slice_axis: "axial": axis 0 becomes the axis nearest to superior. "acquisition": axis 0 becomes the axis of
-            largest spacing (the nearest to superior among equals).
+            largest spacing (the nearest to superior, then to posterior, among equals).
 
     Returns:
         Orientation; afterwards axis 2 is the in-plane axis nearest to left (to posterior in sagittal slices), and the
         axes advance towards superior, posterior and left as closely as the flips allow. With "acquisition", where
         slices may lie in any plane, axes 0 and 1 advance along the positive direction of their nearest patient axis.
-        The result depends on where the voxels lie, not on the order in which the array holds them.
+        The result depends on where the voxels lie, not on the order in which the array holds them, except between two
+        axes that are equally near, turned by exactly 45 degrees.
     """
     direction = np.asarray(volume.direction, dtype=np.float64)
     cosines = np.abs(direction).round(COSINE_DECIMALS)
@@ -110,7 +111,7 @@ def canonical_orientation(volume: Volume, slice_axis: str) -> Orientation:
     else:
         spacing = np.asarray(volume.spacing_mm)
         thickest = np.flatnonzero(spacing >= 0.99 * spacing.max())
-        through = int(thickest[np.argmax(cosines[SUPERIOR][thickest])])
+        through = int(max(thickest, key=lambda axis: (cosines[SUPERIOR, axis], cosines[POSTERIOR, axis])))
     in_plane = [axis for axis in range(3) if axis != through]
     columns = max(in_plane, key=lambda axis: (cosines[LEFT, axis], cosines[POSTERIOR, axis]))
     rows = next(axis for axis in in_plane if axis != columns)
