@@ -234,6 +234,8 @@ def test_a_structure_that_the_model_looked_for_and_did_not_find_is_not_there(tmp
     write_audit(source / "b.audit.json", image, edit(1))
     manifest, _ = made(source, tmp_path)
     assert [case["voxels"]["spleen"] for case in manifest["cases"]] == [4, 0]
+    # The record lists what the model knows, not what was wanted of it: whoever reads it has to see what follows.
+    assert "No segment, and so taken as not there, since the model knows them: b (spleen)." in manifest["notes"][-1]
 
 
 def test_an_empty_segment_says_that_the_structure_is_not_there(tmp_path: Path) -> None:

@@ -248,6 +248,13 @@ def _notes(cases: Sequence[Correction], labels: Sequence[str]) -> list[str]:
     unrecorded = [case.name for case in cases if case.audit is None]
     if unrecorded:
         notes.append(f"No record of clicks for {', '.join(unrecorded)}: the segmentations are taken as they are.")
+    lacking = [(case.name, [name for name in labels if name not in case.segments]) for case in cases]
+    absent = [f"{name} ({', '.join(without)})" for name, without in lacking if without]
+    if absent:
+        notes.append(
+            f"No segment, and so taken as not there, since the model knows them: {'; '.join(absent)}. If the model was "
+            f"not asked for them, segment them or leave them out with --labels."
+        )
     others = sorted({name for case in cases for name in case.segments} - set(labels))
     if others:
         notes.append(f"Segments that count as background: {', '.join(others)}.")
