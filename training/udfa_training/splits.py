@@ -50,6 +50,9 @@ OWN_FORMAT_KINDS = ("nnunet", "pairs", "corrections")
 """Kinds that may hold any data set; their patients are taken for those of the lists by their numbers."""
 
 
+OTHER_PATIENTS = "If these are not the patients: --patient-pattern says which part of a case name is the patient."
+
+
 @dataclass(frozen=True)
 class SplitChoice:
     """How the patients are split."""
@@ -128,7 +131,9 @@ def _held_out(cases: list[SourceCase], choice: SplitChoice, name: str) -> list[S
     splits = {case.patient: case.split for case in cases}
     unknown = sorted(set(choice.validation) - set(splits))
     if unknown:
-        raise InvalidInputError(f"Validation patients {unknown} are not in {name}. Known: {sorted(splits)}.")
+        raise InvalidInputError(
+            f"Validation patients {unknown} are not in {name}. Known: {sorted(splits)}. {OTHER_PATIENTS}"
+        )
     testing = sorted(patient for patient in choice.validation if splits[patient] == "test")
     if testing:
         raise InvalidInputError(f"Validation patients {testing} are for testing. Choose others, or --split none.")
@@ -139,7 +144,9 @@ def assign_folds(patients: Iterable[str], folds: int, seed: int) -> dict[str, in
     """Return patient -> fold, the folds as equal in size as possible; the order of the patients plays no part."""
     ordered = sorted(set(patients))
     if not 2 <= folds <= len(ordered):
-        raise InvalidInputError(f"{len(ordered)} patients cannot make {folds} folds. Give 2 to {len(ordered)}.")
+        raise InvalidInputError(
+            f"{len(ordered)} patients cannot make {folds} folds. Give 2 to {len(ordered)}. {OTHER_PATIENTS}"
+        )
     if seed < 0:
         raise InvalidInputError(f"The seed of the folds is {seed}, but must be at least 0.")
     shuffled = np.random.default_rng(seed).permutation(len(ordered))

@@ -113,7 +113,7 @@ def test_images_and_labels_without_partners_are_named_together_with_broken_cases
 
 
 def test_an_unknown_validation_patient_is_refused_with_those_known(source: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"\['d'\] are not in .*Known: \['a', 'b', 'c'\]"):
+    with pytest.raises(InvalidInputError, match=r"\['d'\] are not in .*Known: \['a', 'b', 'c'\]\. .*--patient-pattern"):
         find_pairs(source, ["d"])
 
 

@@ -101,7 +101,7 @@ def test_one_fold_is_held_out_with_all_frames_of_its_patients_and_test_patients_
 @pytest.mark.parametrize(
     ("choice", "complaint"),
     [
-        (SplitChoice(folds=5), "3 patients cannot make 5 folds"),
+        (SplitChoice(folds=5), "3 patients cannot make 5 folds. .*--patient-pattern"),
         (SplitChoice(folds=1), "cannot make 1 folds"),
         (SplitChoice(folds=3, fold=3), "Fold 3 is not among the 3 folds 0 to 2"),
         (SplitChoice(folds=3, seed=-1), "seed of the folds is -1, but must be at least 0"),
