@@ -21,7 +21,9 @@ import vtk
 from UDFASegmentationLib.ClickAudit import writeAudit
 from UDFASegmentationLib.DicomExport import exportDicomSegmentation, exportStructureSet, patientNamesOf
 from UDFASegmentationLib.ExportFiles import ExportError, safeNames, stagedFolder
+from UDFASegmentationLib.Provenance import recordedFrame
 from UDFASegmentationLib.ProvenanceFile import SUFFIX, ProvenanceContext, provenanceDocument, writeProvenance
+from UDFASegmentationLib.SequenceFrames import segmentationSequence
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
@@ -74,6 +76,14 @@ class ExportResult:
     """What the user should know, in plain words."""
 
 
+def fileStem(segmentationNode: Any) -> str:
+    """Return a file name for a segmentation, without its ending; of a sequence it tells the frame that is shown."""
+    frame = recordedFrame(segmentationNode) if segmentationSequence(segmentationNode) is not None else None
+    shown = "" if frame is None else f" frame {frame.index + 1}"
+    (stem,) = safeNames([f"{segmentationNode.GetName()}{shown}"])
+    return stem
+
+
 def exportSegmentation(
     segmentationNode: Any, target: Path, formatKey: str, context: ProvenanceContext | None = None
 ) -> ExportResult:
@@ -95,7 +105,7 @@ def exportSegmentation(
     if not segmentIDs:
         raise ExportError(f"'{segmentationNode.GetName()}' has no segment with voxels: there is nothing to export.")
     volumeNode = referenceVolume(segmentationNode)
-    (stem,) = safeNames([segmentationNode.GetName()])
+    stem = fileStem(segmentationNode)
     folder, fileName = target, ""
     if chosen.suffix:
         stem = target.name[: -len(chosen.suffix)] if target.name.lower().endswith(chosen.suffix) else target.name
@@ -202,8 +212,7 @@ def _writeSurfaces(segmentationNode: Any, segmentIDs: list[str], folder: Path, k
     """
     source = segmentationNode.GetSegmentation()
     with _temporaryNode("vtkMRMLSegmentationNode", segmentationNode.GetScene()) as copy:
-        (name,) = safeNames([segmentationNode.GetName()])
-        copy.SetName(name)
+        copy.SetName(fileStem(segmentationNode))
         copy.GetSegmentation().DeepCopy(source)
         copy.SetAndObserveTransformNodeID(segmentationNode.GetTransformNodeID())
         titles = safeNames([source.GetSegment(segmentID).GetName() for segmentID in segmentIDs])

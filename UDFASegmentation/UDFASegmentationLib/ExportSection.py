@@ -12,8 +12,15 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from UDFASegmentationLib.Export import FORMATS, ExportFormat, exportSegmentation, referenceVolume, slicerContext
-from UDFASegmentationLib.ExportFiles import ExportError, safeNames
+from UDFASegmentationLib.Export import (
+    FORMATS,
+    ExportFormat,
+    exportSegmentation,
+    fileStem,
+    referenceVolume,
+    slicerContext,
+)
+from UDFASegmentationLib.ExportFiles import ExportError
 
 
 class ExportSection:
@@ -70,8 +77,8 @@ def _askTarget(node: Any, chosen: ExportFormat) -> Optional[Path]:
     if not chosen.suffix:
         name = qt.QFileDialog.getExistingDirectory(window, title, "")
         return Path(name) if name else None
-    (stem,) = safeNames([node.GetName()])
-    name = qt.QFileDialog.getSaveFileName(window, title, f"{stem}{chosen.suffix}", f"*{chosen.suffix}")
+    proposed = f"{fileStem(node)}{chosen.suffix}"
+    name = qt.QFileDialog.getSaveFileName(window, title, proposed, f"*{chosen.suffix}")
     if not name or name.lower().endswith(chosen.suffix):
         return Path(name) if name else None
     # The dialog has asked about a file of the name as it was typed, not about the one that will be written.

@@ -11,7 +11,9 @@ import vtk
 from headless.reading import read_with_slicer
 from headless.samples import add_cine, add_volume, cancel_after, fake_model, fake_result, ijk_to_ras, show_frame
 from udfa.errors import CancelledError, InvalidInputError
+from UDFASegmentationLib.Export import fileStem
 from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
+from UDFASegmentationLib.SegmentationWriter import writeResult
 from UDFASegmentationLib.SequenceFrames import allFrames
 from UDFASegmentationLib.SequenceWriter import writeSequence
 
@@ -118,6 +120,17 @@ def test_a_second_result_lies_beside_the_first():
     assert first is not second
     assert second.GetName() == "Cine segmentation_1"
     assert browser.GetNumberOfSynchronizedSequenceNodes(True) == 3
+
+
+def test_files_are_named_after_the_frame_that_is_shown():
+    browser = cine()
+    node = write(browser)
+    assert fileStem(node) == "Cine segmentation frame 1"
+    show_frame(browser, 2)
+    assert fileStem(node) == "Cine segmentation frame 3"
+    volume = add_volume(np.zeros(SHAPE, np.int16), name="CT")
+    single = writeResult(volume, fake_result(beating(1)), fake_model(beating(1), *LABELS))
+    assert fileStem(single) == "CT segmentation"
 
 
 def test_scripts_segment_a_whole_sequence():
