@@ -38,8 +38,10 @@ def showFrame(segmentationNode: Any, index: int) -> None:
     browser, sequence = sequenceBrowser(segmentationNode), segmentationSequence(segmentationNode)
     if browser is None or sequence is None:
         return
-    value = sequence.GetNthIndexValue(index)
-    browser.SetSelectedItemNumber(browser.GetMasterSequenceNode().GetItemNumberFromIndexValue(value))
+    # The browser counts the items of its master sequence.
+    item = browser.GetMasterSequenceNode().GetItemNumberFromIndexValue(sequence.GetNthIndexValue(index))
+    if item >= 0:
+        browser.SetSelectedItemNumber(item)
 
 
 def hasTable(segmentationNode: Any) -> bool:
