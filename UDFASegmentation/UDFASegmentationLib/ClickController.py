@@ -160,7 +160,7 @@ class ClickController:
     def _start(self, wish: _Wish) -> None:
         target = self.target(wish.segmentID)
         if wish.shown != target.shown:
-            raise InvalidInputError(_("Another image or frame is shown since the click; click again."))
+            raise InvalidInputError(_anotherFrame())
         checkFrame(target)
         node = target.grid.segmentationNode
         if target.segmentID in lockedSegments(node):
@@ -245,6 +245,8 @@ class ClickController:
         """Write what came of a request into the scene, unless something else has changed it meanwhile."""
         try:
             problem = target.missing()
+            if not problem and whatIsShown(self.scriptedEffect.parameterSetNode())[0] != target.shown[0]:
+                problem = _anotherFrame()
             if not problem and segmentsFingerprint(target.grid.segmentationNode) != fingerprint:
                 problem = _("The segments changed during the click; click again.")
             if problem:
@@ -327,3 +329,7 @@ class ClickController:
     def _say(self, text: str) -> None:
         self.status = text
         self._onChanged()
+
+
+def _anotherFrame() -> str:
+    return _("Another image or frame is shown since the click; click again.")

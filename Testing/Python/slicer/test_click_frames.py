@@ -145,6 +145,27 @@ def test_a_click_that_waits_is_not_answered_on_another_frame_of_the_image_alone(
     assert not liver[3, 15, 12]
 
 
+def test_a_click_is_not_written_on_the_grid_of_another_frame(make):
+    """The patient has moved between the frames; the segmentation is of the first one."""
+    bench = make(half_liver())
+    moved = MATRIX.copy()
+    moved[0, 3] += 3
+    browser = add_cine({"0": image(), "1": image()}, {"0": MATRIX, "1": moved})
+    bench.volume = show_frame(browser, 0)
+    bench.editor.node.SetAndObserveSourceVolumeNode(bench.volume)
+    before = int(bench.labelmaps()["liver"].sum())
+    bench.gate.clear()
+    bench.controller.click([bench.ras(CLICK)], True)
+    show_frame(browser, 1)
+    bench.gate.set()
+    bench.settle()
+    assert "click again" in bench.controller.status
+    show_frame(browser, 0)
+    assert int(bench.labelmaps()["liver"].sum()) == before
+    bench.click(CLICK)
+    assert (bench.labelmaps()["liver"] == (truth() == LIVER)).all()
+
+
 def test_locks_are_those_of_the_frame(make):
     bench = make(half_liver())
     cine = Cine(bench)
