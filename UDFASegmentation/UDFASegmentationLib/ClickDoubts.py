@@ -137,11 +137,9 @@ def uncertaintyOf(volumeNode: Any) -> Optional[Any]:
 
 
 def _isAbout(mapNode: Any, volumeNode: Any) -> bool:
-    """Whether a map says that it was computed for what a volume shows now; maps in old scenes do not say."""
-    imageID = mapNode.GetNodeReferenceID(IMAGE_ROLE)
-    return imageID is None or (
-        imageID == volumeNode.GetID() and recordedFrame(mapNode) in (None, currentFrame(volumeNode))
-    )
+    """Whether a map was computed for what a volume shows now."""
+    frame = recordedFrame(mapNode)
+    return mapNode.GetNodeReference(IMAGE_ROLE) is volumeNode and frame in (None, currentFrame(volumeNode))
 
 
 def _sameGrid(mapNode: Any, volumeNode: Any) -> bool:

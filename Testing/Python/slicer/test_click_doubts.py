@@ -137,15 +137,15 @@ def test_a_map_of_another_grid_does_not_count(make):
 def test_the_map_of_another_image_on_the_same_grid_does_not_count(make):
     """Such as another phase of the same examination."""
     from UDFASegmentationLib.ClickDoubts import uncertaintyOf
-    from UDFASegmentationLib.UncertaintyReview import IMAGE_ROLE, writeUncertainty
+    from UDFASegmentationLib.UncertaintyReview import writeUncertainty
 
     bench = make(half_liver())
     other = add_volume(np.zeros(SHAPE, np.int16), MATRIX)
     found = writeUncertainty(other, doubt(), "axial")
     assert uncertaintyOf(other) is found
     assert uncertaintyOf(bench.volume) is None
-    found.SetNodeReferenceID(IMAGE_ROLE, None)
-    assert uncertaintyOf(bench.volume) is found, "in scenes of older versions only the grid is known"
+    slicer.mrmlScene.RemoveNode(other)
+    assert uncertaintyOf(bench.volume) is None
 
 
 def test_each_frame_of_a_cine_has_its_own_map(make):
