@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -35,6 +36,14 @@ class Layer:
     box: Box
     voxels: NDArray[np.generic]
     values: dict[int, int]
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """(d, h, w) model values, 0 where there is no segment."""
+        labels = np.zeros(self.voxels.shape, dtype=np.uint8)
+        for key, value in self.values.items():
+            labels[self.voxels == key] = value
+        return labels
 
 
 @dataclass(frozen=True)
@@ -111,17 +120,23 @@ class LayerReader:
         last = [value for value in known if value == segments.firstValue]
         order = [value for value in known if value == segments.otherValue]
         order += [value for value in known if value not in (segments.otherValue, segments.firstValue)] + last
-        for value in order:
+        if len(segments.layers) == 1:
+            # The usual case. Nothing overlaps.
+            (layer,) = segments.layers
+            labelmap[layer.box] = layer.labels
+        for value in order if len(segments.layers) > 1 else ():
             for layer, mask in _masks(segments.layers, value):
                 labelmap[layer.box][mask] = value
-                if value == segments.otherValue:
-                    others[layer.box] |= mask
+        for layer, mask in _masks(segments.layers, segments.otherValue):
+            others[layer.box] |= mask
         if belief is not None:
-            for value in known:
+            # Within one layer nothing overlaps.
+            several = known if len(segments.layers) > 1 else []
+            for value in several:
                 for layer, mask in _masks(segments.layers, value):
                     if value != segments.otherValue:
                         labelmap[layer.box][mask & (belief[layer.box] == value)] = value
-            for value in known if len(segments.layers) > 1 else ():
+            for value in several:
                 # What a segment has gained since the last look was just redone or painted, over whatever is there.
                 for layer, mask in [] if value == segments.otherValue else _masks(segments.layers, value):
                     labelmap[layer.box][mask & self._lacked(layer.box, value, belief)] = value
@@ -146,9 +161,4 @@ class LayerReader:
 
 def _masks(layers: Sequence[Layer], value: int) -> list[tuple[Layer, NDArray[np.bool_]]]:
     """The voxels of a value in the layers that have it."""
-    found = []
-    for layer in layers:
-        own = [key for key, named in layer.values.items() if named == value]
-        if own:
-            found.append((layer, np.isin(layer.voxels, own)))
-    return found
+    return [(layer, layer.labels == value) for layer in layers if value in layer.values.values()]
