@@ -109,16 +109,17 @@ class ClickController:
         """Let the clicks follow what happened to the segments elsewhere, such as an undo."""
         if self._session is None or self.busy:
             return
+        if whatIsShown(self.scriptedEffect.parameterSetNode())[0] != self._key[0]:
+            self.forget()
+            self._onChanged()
+            return
         try:
             target = self.target()
         except UDFAError:
             # Nothing to follow; `unavailable` of the effect says why, and the last click's own message stays.
             return
         try:
-            if target.shown[0] != self._key[0]:
-                self.forget()
-                self._onChanged()
-            elif target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
+            if target.key == self._key and self._fingerprint != segmentsFingerprint(target.grid.segmentationNode):
                 self._submit(target, None)
         except UDFAError as error:
             self._say(str(error))

@@ -361,6 +361,20 @@ def test_editing_another_segmentation_ends_the_clicks_on_the_former_one(make):
     assert first.GetAttribute("UDFA.Audit") == before
 
 
+def test_marks_do_not_pass_to_a_segmentation_that_was_chosen_while_the_tool_was_put_away(make):
+    bench = make(half_liver())
+    bench.click((2, 15, 12))
+    bench.editor.deactivate()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    other.GetSegmentation().AddEmptySegment("scar", "Scar")
+    bench.editor.node.SetAndObserveSegmentationNode(other)
+    bench.editor.select("scar")
+    bench.editor.activate()
+    bench.settle()
+    assert "not one of the structures" in bench.effect.options.status.text
+    assert bench.prompts == []
+
+
 def test_a_network_with_random_weights_honours_clicks_and_is_undone_exactly(make):
     from fakes.clicks import mini_segmenter
 
