@@ -194,8 +194,8 @@ class RunSection:
         """Last step, on the main thread: the only one that changes the scene."""
         target = request.settings.segmentationNode
         settings = request.settings
-        if target is not None and target.GetScene() is None:
-            # The chosen segmentation was deleted meanwhile; the result is worth keeping.
+        if target is not None and (target.GetScene() is None or source.isPassedBy(target)):
+            # The chosen segmentation was deleted meanwhile, or shows another frame; the result is worth keeping.
             settings = replace(settings, segmentationNode=None)
         try:
             with slicer.util.RenderBlocker():

@@ -37,6 +37,11 @@ class RunSource:
         """The only frame; None outside of sequences, and when all frames were read."""
         return self.frames[0] if self.frames and not self.allFrames else None
 
+    def isPassedBy(self, segmentationNode: Any) -> bool:
+        """Whether a segmentation that goes through the frames of a sequence shows another one than this by now."""
+        shown = currentFrame(segmentationNode)
+        return self.frame is not None and shown is not None and shown.index != self.frame.index
+
     def run(
         self, model: LoadedModel, settings: SegmentationSettings, progress: ProgressCallback, cancelled: CancelCheck
     ) -> list[SegmentationResult]:

@@ -227,3 +227,36 @@ def test_show_3d_shows_and_hides_the_surfaces_of_all_frames(browser, finished):
     finished.click("show3DButton")
     assert surfaces() == [False, False, False]
     finished.settle()
+
+
+def test_a_single_result_for_a_sequence_that_moved_on_becomes_a_segmentation_of_its_own(browser, finished, fake):
+    sequenceNode = finished.panel.parameterNode.resultSegmentation
+    finished.ui.allFramesCheckBox.checked = False
+    finished.panel.parameterNode.outputSegmentation = sequenceNode
+    finished.settle()
+    fake.hold()
+    finished.click("segmentButton")
+    finished.until(fake.reached.is_set)
+    show_frame(browser, 2)
+    fake.release()
+    finished.settle()
+    single = finished.panel.parameterNode.resultSegmentation
+    assert single is not sequenceNode
+    assert single.GetName() == "Cine frame 1 segmentation"
+    assert sequenceNode.GetAttribute("UDFA.Frame") == "3/3"
+
+
+def test_a_single_result_goes_into_its_frame_of_a_sequence(browser, finished):
+    sequenceNode = finished.panel.parameterNode.resultSegmentation
+    volume = show_frame(browser, 1)
+    empty = np.zeros((12, 24, 24), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, sequenceNode, "left_ventricle", volume)
+    finished.ui.allFramesCheckBox.checked = False
+    finished.panel.parameterNode.outputSegmentation = sequenceNode
+    finished.settle()
+    finished.click("segmentButton")
+    finished.settle()
+    assert finished.panel.parameterNode.resultSegmentation is sequenceNode
+    assert shownVolume(finished) == "3.00"
+    show_frame(browser, 0)
+    finished.until(lambda: shownVolume(finished) == "4.00")
