@@ -23,6 +23,7 @@ from udfa_training.loop_parts import (
     at_weights,
     check_finite,
     clipped_norm,
+    devices_explained,
     draw_seed,
     follow,
     read_state,
@@ -111,7 +112,8 @@ def run_budget(
         InvalidInputError: The saved run had other settings, or its state is damaged.
         UDFAError: The loss became NaN or infinite; the last saved state stays.
     """
-    fabric = Fabric(accelerator=budget.accelerator, devices=budget.devices, precision=budget.precision)  # type: ignore[arg-type]
+    with devices_explained():
+        fabric = Fabric(accelerator=budget.accelerator, devices=budget.devices, precision=budget.precision)  # type: ignore[arg-type]
     fabric.launch()
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=budget.learning_rate, weight_decay=budget.weight_decay)

@@ -19,7 +19,7 @@ from udfa_training.click_stage import ClickObjective
 from udfa_training.fit_config import FitConfig
 from udfa_training.journal import Journal
 from udfa_training.loaders import make_loader
-from udfa_training.loop_parts import check_finite, clipped_norm, draw_seed, warmup_cosine
+from udfa_training.loop_parts import check_finite, clipped_norm, devices_explained, draw_seed, warmup_cosine
 from udfa_training.milestones import Milestones
 from udfa_training.set_up import Plan, make_plan, make_state
 from udfa_training.stopping import StopRequest, failures_explained
@@ -109,13 +109,14 @@ def make_fabric(config: FitConfig | UnifiedConfig) -> Fabric:
         clicks = common.model.network.prompt_channels is not None and common.stage == "network"
         partly = isinstance(config, UnifiedConfig) or clicks
         strategy = DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=partly)
-    return Fabric(
-        accelerator=common.accelerator,
-        devices=common.devices,
-        num_nodes=common.num_nodes,
-        strategy=strategy,
-        precision=common.precision,  # type: ignore[arg-type]
-    )
+    with devices_explained():
+        return Fabric(
+            accelerator=common.accelerator,
+            devices=common.devices,
+            num_nodes=common.num_nodes,
+            strategy=strategy,
+            precision=common.precision,  # type: ignore[arg-type]
+        )
 
 
 class Objectives(nn.Module):

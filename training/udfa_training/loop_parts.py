@@ -6,17 +6,35 @@ What a resumed run must repeat stands in `resume_rules`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from udfa.errors import InvalidInputError, UDFAError
 from udfa.volume_io import written_aside
 from udfa_training.stopping import LOADER_FAILURE, diverged
+
+
+@contextmanager
+def devices_explained() -> Iterator[None]:
+    """Turn Fabric's complaints about devices that are not there into an error with what to do.
+
+    Raises:
+        InvalidInputError: The accelerator is unknown or not there, or it has fewer devices.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise InvalidInputError(
+            f"The devices cannot be used ({' '.join(str(error).split())}). Set accelerator to auto or cpu, and devices "
+            f"to as many as there are."
+        ) from error
 
 
 def warmup_cosine(step: int, warmup_steps: int, steps: int) -> float:

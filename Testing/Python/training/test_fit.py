@@ -206,6 +206,13 @@ def test_validation_on_the_way_is_logged_and_the_best_is_kept(
     assert saved(config)["best_dice"] == 0.6
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a computer without a graphics card")
+@pytest.mark.parametrize("accelerator", ["cuda", "abacus"])
+def test_an_accelerator_that_is_not_there_is_refused_with_what_to_do(settings: Settings, accelerator: str) -> None:
+    with pytest.raises(InvalidInputError, match="Set accelerator to auto or cpu"):
+        fit(settings(accelerator=accelerator))
+
+
 def test_labels_of_data_and_model_must_agree(settings: Settings) -> None:
     model = settings().model
     other = dataclasses.replace(model, labels=tuple(reversed(model.labels)))
