@@ -60,6 +60,7 @@ def writeSequence(
         sequence = _emptySequence(scene, source, f"{volumeNode.GetName()} segmentation")
         added.append(sequence)
         for frame, node in zip(frames, nodes):
+            node.SetName(sequence.GetName())
             sequence.SetDataNodeAtValue(node, source.GetNthIndexValue(frame.index))
     proxy = _proxy(browser, sequence)
     proxy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
