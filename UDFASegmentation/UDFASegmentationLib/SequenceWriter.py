@@ -63,8 +63,9 @@ def writeSequence(
             node.SetName(sequence.GetName())
             sequence.SetDataNodeAtValue(node, source.GetNthIndexValue(frame.index))
     proxy = _proxy(browser, sequence)
-    proxy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    # The transform first: Slicer turns the geometry into that of the node's own space.
     proxy.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    proxy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     placeBeside(proxy, volumeNode)
     return proxy
 

@@ -114,6 +114,22 @@ def test_the_segmentation_lies_under_the_volumes_transform_in_every_frame():
         np.testing.assert_array_equal(read_with_slicer(node, volume), beating(index))
 
 
+def test_under_a_transform_every_frame_is_edited_on_its_own_grid():
+    browser = cine()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    shift = vtk.vtkMatrix4x4()
+    shift.SetElement(0, 3, 50.0)
+    transform.SetMatrixTransformToParent(shift)
+    show_frame(browser, 0).SetAndObserveTransformNodeID(transform.GetID())
+    node = write(browser)
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    grids = set()
+    for index in (0, 1, 2):
+        show_frame(browser, index)
+        grids.add(node.GetSegmentation().GetConversionParameter(name))
+    assert grids == {"1;0;0;0;0;1;0;0;0;0;1;0;0;0;0;1;0;4;0;3;0;2;"}
+
+
 def test_a_second_result_lies_beside_the_first():
     browser = cine()
     first, second = write(browser), write(browser)
