@@ -115,7 +115,10 @@ def frameNode(
         frame: The frame.
         result: What the engine returned; its labelmap is (D, H, W) on that grid.
         model: The model that made it.
-        settings: Which labels are wanted.
+        settings: Which labels are wanted, and whether with closed surfaces.
+
+    Raises:
+        UDFAError: Slicer cannot make the closed surfaces.
     """
     labels = wantedLabels(model, settings)
     present = presentLabels(result.labelmap)
@@ -129,6 +132,8 @@ def frameNode(
     empty = [label.name for value, label in labels.items() if value not in present]
     Provenance.describeRun(node, model, result, empty, [])
     Provenance.describeFrame(node, frame)
+    if settings.closedSurface:
+        _makeSurfaces(node)
     return node
 
 
@@ -264,7 +269,12 @@ def _insert(node: Any, draft: _Draft, model: LoadedModel, settings: Segmentation
         if existingID:
             segmentation.ClearSegment(existingID)
     # Slicer drops all surfaces when a labelmap changes; those of kept segments come back as they were.
-    if (hasSurfaces or settings.closedSurface) and not node.CreateClosedSurfaceRepresentation():
+    if hasSurfaces or settings.closedSurface:
+        _makeSurfaces(node)
+
+
+def _makeSurfaces(node: Any) -> None:
+    if not node.CreateClosedSurfaceRepresentation():
         raise UDFAError("Slicer could not make the closed surfaces. Segment again without them.")
 
 

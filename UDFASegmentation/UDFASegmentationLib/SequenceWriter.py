@@ -35,7 +35,8 @@ def writeSequence(
         frames: The frames that were segmented.
         results: What the engine returned for each of them.
         model: The model that made them.
-        settings: Which labels were wanted; where to write is of no matter, the sequence is always a new one.
+        settings: Which labels were wanted, and whether with closed surfaces; where to write is of no matter, the
+            sequence is always a new one.
 
     Returns:
         The segmentation node that shows the frame which the volume shows.

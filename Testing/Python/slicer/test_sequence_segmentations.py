@@ -11,6 +11,7 @@ import vtk
 from headless.reading import read_with_slicer
 from headless.samples import add_cine, add_volume, cancel_after, fake_model, fake_result, ijk_to_ras, show_frame
 from udfa.errors import CancelledError, InvalidInputError
+from UDFASegmentationLib.Contracts import SegmentationSettings
 from UDFASegmentationLib.Export import fileStem
 from UDFASegmentationLib.SegmentationLogic import SegmentationLogic
 from UDFASegmentationLib.SegmentationWriter import writeResult
@@ -158,6 +159,16 @@ def test_scripts_segment_a_whole_sequence():
     # Three frames of three slices each.
     assert (seen[-1].done, seen[-1].total) == (9, 9)
     assert [value.done for value in seen] == sorted(value.done for value in seen)
+
+
+def test_scripts_get_the_closed_surfaces_of_all_frames():
+    browser = cine()
+    proxy = show_frame(browser, 0)
+    settings = SegmentationSettings(closedSurface=True)
+    node = SegmentationLogic().segmentSequence(proxy, fake_model(beating(1), *LABELS), settings)
+    for index in (0, 1, 2):
+        show_frame(browser, index)
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface")
 
 
 def test_a_cancelled_run_changes_nothing():
