@@ -260,3 +260,55 @@ def test_a_single_result_goes_into_its_frame_of_a_sequence(browser, finished):
     assert shownVolume(finished) == "3.00"
     show_frame(browser, 0)
     finished.until(lambda: shownVolume(finished) == "4.00")
+
+
+def test_the_function_comes_back_with_a_saved_scene(browser, finished, tmp_path):
+    finished.click("volumeCurveButton")
+    finished.settle()
+    assert slicer.util.saveScene(str(tmp_path / "cine.mrb"))
+    slicer.mrmlScene.Clear(0)
+    finished.settle()
+    assert not finished.visible("functionFrame")
+    slicer.util.loadScene(str(tmp_path / "cine.mrb"))
+    finished.until(lambda: "EF 60 %" in finished.ui.functionLabel.text)
+    finished.settle()
+    assert finished.panel.parameterNode.allFrames
+    assert finished.visible("allFramesCheckBox")
+    loaded = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    finished.click("endSystoleButton")
+    assert loaded.GetSelectedItemNumber() == 2
+    finished.until(lambda: shownVolume(finished) == "1.60")
+    node, volume = finished.panel.parameterNode.resultSegmentation, show_frame(loaded, 2)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, "left_ventricle", volume)
+    array[6:] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, "left_ventricle", volume)
+    finished.until(lambda: "EF 80 %" in finished.ui.functionLabel.text)
+    (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    assert table.GetTable().GetColumnByName("Left ventricle (mL)").GetValue(2) == pytest.approx(0.8)
+    finished.click("volumeCurveButton")
+    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == 1
+
+
+def test_a_correction_right_after_loading_a_scene_counts(browser, finished, tmp_path):
+    show_frame(browser, 2)
+    finished.settle()
+    assert slicer.util.saveScene(str(tmp_path / "cine.mrb"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "cine.mrb"))
+    finished.until(lambda: "EF 60 %" in finished.ui.functionLabel.text)
+    node, volume = finished.panel.parameterNode.resultSegmentation, finished.panel.parameterNode.resultVolume
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, "left_ventricle", volume)
+    array[6:] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, "left_ventricle", volume)
+    finished.until(lambda: "EF 80 %" in finished.ui.functionLabel.text)
+
+
+def test_a_deleted_table_and_chart_are_made_again(browser, finished):
+    finished.click("volumeCurveButton")
+    for className in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
+        slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByClass(className))
+    finished.click("volumeCurveButton")
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert [one.GetTableNode() for one in series] == [table, table]
