@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 import slicer
@@ -72,6 +73,7 @@ def functionText(function: CardiacFunction) -> str:
 
 
 def _line(measures: list[Measure], ventricle: str) -> str:
-    own = [measure for measure in measures if measure.name.startswith(ventricle)]
+    # Of a ventricle that is empty at end-diastole the ejection fraction cannot be told.
+    own = [measure for measure in measures if measure.name.startswith(ventricle) and not math.isnan(measure.value)]
     texts = [f"{measure.name.split(' ', 1)[1]} {measure.value:.0f} {measure.unit}" for measure in own]
     return f"{ventricle}: {', '.join(texts)}" if texts else ""

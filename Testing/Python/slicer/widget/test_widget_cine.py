@@ -9,6 +9,7 @@ import slicer.util
 
 from doubles.fakes import FakeModels
 from headless.samples import add_cine, show_frame
+from udfa.cardiac import cardiac_function
 from udfa.labels import describe
 
 HEIGHTS = {"0": 20, "1": 15, "2": 8}
@@ -312,3 +313,11 @@ def test_a_deleted_table_and_chart_are_made_again(browser, finished):
     (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [one.GetTableNode() for one in series] == [table, table]
+
+
+def test_no_ejection_fraction_is_shown_of_a_ventricle_that_is_empty_at_end_diastole():
+    frames = [{"left_ventricle": 4.0, "right_ventricle": 0.0}, {"left_ventricle": 2.0, "right_ventricle": 1.0}]
+    from UDFASegmentationLib.FunctionSection import functionText
+
+    text = functionText(cardiac_function(frames))
+    assert "RV: EDV 0 mL, ESV 1 mL, SV -1 mL\n" in text
