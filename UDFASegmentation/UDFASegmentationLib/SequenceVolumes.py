@@ -38,6 +38,8 @@ def showFrame(segmentationNode: Any, index: int) -> None:
     browser, sequence = sequenceBrowser(segmentationNode), segmentationSequence(segmentationNode)
     if browser is None or sequence is None:
         return
+    # A sequence that plays would go on to other frames at once.
+    browser.SetPlaybackActive(False)
     # The browser counts the items of its master sequence.
     item = browser.GetMasterSequenceNode().GetItemNumberFromIndexValue(sequence.GetNthIndexValue(index))
     if item >= 0:

@@ -304,6 +304,13 @@ def test_a_correction_right_after_loading_a_scene_counts(browser, finished, tmp_
     finished.until(lambda: "EF 80 %" in finished.ui.functionLabel.text)
 
 
+def test_the_way_to_end_systole_ends_playing(browser, finished):
+    browser.SetPlaybackActive(True)
+    finished.click("endSystoleButton")
+    assert not browser.GetPlaybackActive()
+    assert browser.GetSelectedItemNumber() == 2
+
+
 def test_a_deleted_table_and_chart_are_made_again(browser, finished):
     finished.click("volumeCurveButton")
     for className in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
