@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from udfa.cardiac import CardiacFunction, Measure, cardiac_function
 from UDFASegmentationLib.SequenceFrames import segmentationSequence
-from UDFASegmentationLib.SequenceVolumes import frameVolumesML, hasTable, showFrame, writeChart, writeTable
+from UDFASegmentationLib.SequenceVolumes import FrameVolumes, hasTable, showFrame, writeChart, writeTable
 
 
 class FunctionSection:
@@ -23,6 +23,7 @@ class FunctionSection:
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._segmentationNode: Optional[Any] = None
+        self._volumes = FrameVolumes()
         self._volumesML: list[dict[str, float]] = []
         self.function: Optional[CardiacFunction] = None
         """What is shown; None for other sequences than those of hearts."""
@@ -36,7 +37,7 @@ class FunctionSection:
         sequence = segmentationSequence(segmentationNode)
         before = self._volumesML
         self._segmentationNode = segmentationNode if sequence is not None else None
-        self._volumesML = frameVolumesML(sequence) if sequence is not None else []
+        self._volumesML = self._volumes.measureML(sequence)
         self.function = cardiac_function(self._volumesML)
         ui = self._ui
         ui.functionFrame.setVisible(len(self._volumesML) > 1)

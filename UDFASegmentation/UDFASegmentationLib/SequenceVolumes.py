@@ -23,14 +23,34 @@ FRAME_COLUMN = "Frame"
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
-def frameVolumesML(sequence: Any) -> list[dict[str, float]]:
-    """Return the volume in mL of each segment by its ID, for each frame. Call it on the main thread.
+class FrameVolumes:
+    """Counts the voxels of the segments in all frames; those that did not change since the last time only once.
 
-    Args:
-        sequence: Sequence of segmentations.
+    Of a large 4D CT counting takes seconds, and is asked for whenever another frame is shown.
     """
-    nodes = (sequence.GetNthDataNode(index) for index in range(sequence.GetNumberOfDataNodes()))
-    return [{segmentID: _volumeML(segment) for segmentID, segment in _segments(node).items()} for node in nodes]
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], float] = {}
+
+    def measureML(self, sequence: Any) -> list[dict[str, float]]:
+        """Return the volume in mL of each segment by its ID, for each frame. Call it on the main thread.
+
+        Args:
+            sequence: Sequence of segmentations; None has no frames.
+        """
+        before, self._known = self._known, {}
+        found = []
+        for node in _frameNodes(sequence):
+            found.append({segmentID: self._take(segment, before) for segmentID, segment in _segments(node).items()})
+        return found
+
+    def _take(self, segment: Any, before: Mapping[tuple[Any, ...], float]) -> float:
+        image = segment.GetRepresentation(LABELMAP)
+        if image is None:
+            return 0.0
+        state = (image.GetAddressAsString(""), image.GetMTime(), segment.GetLabelValue())
+        self._known[state] = before[state] if state in before else _volumeML(image, segment.GetLabelValue())
+        return self._known[state]
 
 
 def showFrame(segmentationNode: Any, index: int) -> None:
@@ -55,8 +75,8 @@ def writeTable(segmentationNode: Any, volumesML: Sequence[Mapping[str, float]]) 
     """Write the volumes of all frames into the scene as a table; one that is there already is filled again.
 
     Args:
-        segmentationNode: Gives the names of the columns.
-        volumesML: What `frameVolumesML` returned.
+        segmentationNode: Its frames give the names of the columns.
+        volumesML: What `FrameVolumes.measureML` returned.
 
     Returns:
         vtkMRMLTableNode.
@@ -65,7 +85,7 @@ def writeTable(segmentationNode: Any, volumesML: Sequence[Mapping[str, float]]) 
     with slicer.util.NodeModify(table):
         table.RemoveAllColumns()
         _addColumn(table, FRAME_COLUMN, [float(index + 1) for index in range(len(volumesML))])
-        for segmentID, segment in _segments(segmentationNode).items():
+        for segmentID, segment in _segmentsOfAllFrames(segmentationNode).items():
             _addColumn(table, _column(segment), [frame.get(segmentID, 0.0) for frame in volumesML])
     return table
 
@@ -81,7 +101,7 @@ def writeChart(segmentationNode: Any, table: Any) -> Any:
     chart.SetTitle(segmentationNode.GetName())
     chart.SetXAxisTitle(FRAME_COLUMN)
     chart.SetYAxisTitle("Volume (mL)")
-    for segment in _segments(segmentationNode).values():
+    for segment in _segmentsOfAllFrames(segmentationNode).values():
         chart.AddAndObservePlotSeriesNodeID(_series(chart.GetScene(), table, segment).GetID())
     return chart
 
@@ -93,13 +113,26 @@ def _segments(segmentationNode: Any) -> dict[str, Any]:
     return {segmentation.GetNthSegmentID(index): segmentation.GetNthSegment(index) for index in range(count)}
 
 
-def _volumeML(segment: Any) -> float:
-    """Volume of a segment's labelmap; 0 without one."""
-    image = segment.GetRepresentation(LABELMAP)
-    scalars = None if image is None else image.GetPointData().GetScalars()
+def _frameNodes(sequence: Any) -> list[Any]:
+    count = 0 if sequence is None else sequence.GetNumberOfDataNodes()
+    return [sequence.GetNthDataNode(index) for index in range(count)]
+
+
+def _segmentsOfAllFrames(segmentationNode: Any) -> dict[str, Any]:
+    """Segments by their IDs, each as in the first frame that has it, whichever frame is shown."""
+    found: dict[str, Any] = {}
+    for node in _frameNodes(segmentationSequence(segmentationNode)):
+        for segmentID, segment in _segments(node).items():
+            found.setdefault(segmentID, segment)
+    return found
+
+
+def _volumeML(image: Any, labelValue: int) -> float:
+    """Volume of a value in a labelmap; 0 without voxels."""
+    scalars = image.GetPointData().GetScalars()
     if scalars is None:
         return 0.0
-    count = np.count_nonzero(numpy_support.vtk_to_numpy(scalars) == segment.GetLabelValue())
+    count = np.count_nonzero(numpy_support.vtk_to_numpy(scalars) == labelValue)
     return float(count * math.prod(image.GetSpacing()) / 1000)
 
 

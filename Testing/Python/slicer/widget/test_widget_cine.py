@@ -11,6 +11,7 @@ from doubles.fakes import FakeModels
 from headless.samples import add_cine, show_frame
 from udfa.cardiac import cardiac_function
 from udfa.labels import describe
+from UDFASegmentationLib import SequenceVolumes
 
 HEIGHTS = {"0": 20, "1": 15, "2": 8}
 """Rows of the block that is the left ventricle, by frame: it has 10 x 20 times as many voxels."""
@@ -311,6 +312,25 @@ def test_the_way_to_end_systole_ends_playing(browser, finished):
     assert browser.GetSelectedItemNumber() == 2
 
 
+def test_the_curve_keeps_its_columns_where_a_segment_is_called_otherwise_in_one_frame(browser, finished):
+    node = finished.panel.parameterNode.resultSegmentation
+    show_frame(browser, 1)
+    node.GetSegmentation().GetSegment("left_ventricle").SetName("LV")
+    node.GetSegmentation().AddEmptySegment("papillary", "Papillary muscles")
+    finished.settle()
+    finished.click("volumeCurveButton")
+    volume = show_frame(browser, 2)
+    empty = np.zeros((12, 24, 24), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, node, "left_ventricle", volume)
+    finished.until(lambda: "No left ventricle was found in frame 3." in finished.ui.functionLabel.text)
+    (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    columns = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
+    assert columns == ["Frame", "Left ventricle (mL)", "Myocardium (mL)", "Papillary muscles (mL)"]
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert [one.GetYColumnName() for one in series] == columns[1:]
+
+
 def test_a_deleted_table_and_chart_are_made_again(browser, finished):
     finished.click("volumeCurveButton")
     for className in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
@@ -320,6 +340,20 @@ def test_a_deleted_table_and_chart_are_made_again(browser, finished):
     (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [one.GetTableNode() for one in series] == [table, table]
+
+
+def test_looking_at_other_frames_counts_no_voxels_again(browser, finished, monkeypatch):
+    counted = []
+    real = SequenceVolumes._volumeML
+    monkeypatch.setattr(SequenceVolumes, "_volumeML", lambda *given: counted.append(given) or real(*given))
+    show_frame(browser, 2)
+    finished.until(lambda: shownVolume(finished) == "1.60")
+    assert counted == []
+    node, volume = finished.panel.parameterNode.resultSegmentation, show_frame(browser, 1)
+    empty = np.zeros((12, 24, 24), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, node, "left_ventricle", volume)
+    finished.until(lambda: "No left ventricle" in finished.ui.functionLabel.text)
+    assert 0 < len(counted) <= 2
 
 
 def test_no_ejection_fraction_is_shown_of_a_ventricle_that_is_empty_at_end_diastole():
