@@ -74,7 +74,7 @@ def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = N
         return volumeNode
     sequence = browser.GetSequenceNode(volumeNode)
     node = None if sequence is None else sequence.GetNthDataNode(frame.index)
-    return volumeNode if node is None or node.GetImageData() is None else node
+    return volumeNode if node is None else node
 
 
 def segmentationSequence(segmentationNode: Optional[Any]) -> Optional[Any]:

@@ -184,6 +184,13 @@ def test_an_ordinary_volume_is_no_sequence():
         SegmentationLogic().segmentSequence(add_volume(), fake_model(beating(0), *LABELS))
 
 
+def test_a_frame_without_voxels_is_refused_and_not_taken_for_the_one_that_is_shown():
+    browser = cine()
+    browser.GetMasterSequenceNode().GetNthDataNode(1).SetAndObserveImageData(None)
+    with pytest.raises(InvalidInputError, match="voxels"):
+        SegmentationLogic().segmentSequence(show_frame(browser, 0), fake_model(beating(0), *LABELS))
+
+
 def test_a_sequence_that_was_changed_meanwhile_is_left_alone():
     browser = cine()
     proxy = show_frame(browser, 0)
