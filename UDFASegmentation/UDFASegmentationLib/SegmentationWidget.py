@@ -300,6 +300,8 @@ class SegmentationWidget(VTKObservationMixin):
             self.runs.drop(_("The volume was deleted; the run was stopped."))
         if not self._closing:
             self.parameters.dropRemovedNodes()
+            # Without its browser a volume shows no sequence any more.
+            self._updateButtons()
 
     def _onVolumeMayBeShown(self, caller: Any = None, event: Any = None) -> None:
         # Whoever loads a volume shows it right after adding it.

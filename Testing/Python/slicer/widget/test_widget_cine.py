@@ -214,6 +214,17 @@ def test_a_sequence_deleted_during_the_run_ends_it_with_a_reason(browser, opened
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
+def test_without_its_browser_the_volume_is_one_volume_again(browser, opened):
+    opened.settle()
+    opened.ui.allFramesCheckBox.checked = True
+    opened.settle()
+    slicer.mrmlScene.RemoveNode(browser)
+    opened.settle()
+    assert not opened.visible("allFramesCheckBox")
+    assert opened.ui.outputSelector.enabled
+    assert opened.ui.estimateLabel.text.startswith("12 slices")
+
+
 def test_show_3d_shows_and_hides_the_surfaces_of_all_frames(browser, finished):
     segmentation = finished.panel.parameterNode.resultSegmentation.GetSegmentation
 
