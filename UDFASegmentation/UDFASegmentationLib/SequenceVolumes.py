@@ -24,7 +24,7 @@ LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresen
 
 
 class FrameVolumes:
-    """Counts the voxels of the segments in all frames; those that did not change since the last time only once.
+    """Counts the voxels of the segments in all frames, and not again those that have not changed since the last time.
 
     Of a large 4D CT counting takes seconds, and is asked for whenever another frame is shown.
     """
