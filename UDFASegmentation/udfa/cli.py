@@ -17,6 +17,7 @@ from typing import Any
 import udfa
 from udfa.cli_arguments import add_cine_arguments, add_refine_arguments, add_segment_arguments
 from udfa.errors import CancelledError, UDFAError
+from udfa.messages import Messages
 
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """Errors of the system that a user can act on."""
@@ -149,7 +150,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from udfa.messages import Messages
     from udfa.segment_command import SegmentJob, run_segment
 
     job = SegmentJob(
@@ -165,18 +165,10 @@ def _segment(options: argparse.Namespace) -> int:
         cleanup=not options.no_cleanup,
         backbone_weights=options.backbone_weights,
     )
-    messages = Messages(sys.stderr, options.quiet)
-    try:
-        outcome = run_segment(job, messages)
-    finally:
-        messages.close_line()
-    if not options.quiet:
-        print(outcome.summary())
-    return DONE
+    return _told(run_segment, job, options)
 
 
 def _refine(options: argparse.Namespace) -> int:
-    from udfa.messages import Messages
     from udfa.refine import ClickRequest, RefineJob, run_refine
 
     job = RefineJob(
@@ -193,15 +185,11 @@ def _refine(options: argparse.Namespace) -> int:
         precision=options.precision,
         backbone_weights=options.backbone_weights,
     )
-    outcome = run_refine(job, Messages(sys.stderr, options.quiet))
-    if not options.quiet:
-        print(outcome.summary())
-    return DONE
+    return _told(run_refine, job, options)
 
 
 def _cine(options: argparse.Namespace) -> int:
     from udfa.cine_command import CineJob, run_cine
-    from udfa.messages import Messages
 
     job = CineJob(
         input=options.input,
@@ -213,9 +201,14 @@ def _cine(options: argparse.Namespace) -> int:
         cleanup=not options.no_cleanup,
         backbone_weights=options.backbone_weights,
     )
+    return _told(run_cine, job, options)
+
+
+def _told(run: Callable[[Any, Messages], Any], job: Any, options: argparse.Namespace) -> int:
+    """Do a job, tell how it goes, and print what came out."""
     messages = Messages(sys.stderr, options.quiet)
     try:
-        outcome = run_cine(job, messages)
+        outcome = run(job, messages)
     finally:
         messages.close_line()
     if not options.quiet:
