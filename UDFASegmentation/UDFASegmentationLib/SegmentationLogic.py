@@ -124,10 +124,8 @@ def runFrames(
     for index, volume in enumerate(volumes):
 
         def report(value: Progress, before: int = index) -> None:
-            done, total = before * value.total + value.done, len(volumes) * value.total
-            left = (time.monotonic() - began) / done * (total - done) if done else None
             if progress is not None:
-                progress(replace(value, done=done, total=total, seconds_left=left))
+                progress(value.of_series(before, len(volumes), time.monotonic() - began))
 
         results.append(runEngine(model, volume, settings, report, cancelled))
     return results

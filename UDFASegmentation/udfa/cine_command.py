@@ -154,11 +154,12 @@ def run_cine(job: CineJob, messages: Messages) -> CineOutcome:
     result = _segment(job, info, series, messages)
     record = {**provenance(job.input, info, result, None, job.cleanup), "frames": len(series.frames)}
     content = LabelledFrames(result.labelmap, series, chosen_labels(info, None), record)
-    function = cardiac_function(content.volumes_ml())
+    volumes = content.volumes_ml()
+    function = cardiac_function(volumes)
     for warning in function_warnings(function, content, info):
         messages.warning(warning)
     messages.note("Writing")
-    return CineOutcome(series, function, result, _write(job, info, content, function, messages))
+    return CineOutcome(series, function, result, _write(job, info, content, volumes, function, messages))
 
 
 def check_frames(series: CineSeries, info: CheckpointInfo) -> list[str]:
@@ -228,9 +229,9 @@ def _reporter(messages: Messages, index: int, count: int, began: float) -> Progr
         if state.message:
             messages.warning(state.message)
             return
-        share = (index + state.done / state.total) / count
-        left = (time.monotonic() - began) * (1 - share) / share
-        messages.position(f"frame {index + 1}/{count}, slice {state.done}/{state.total}", share, left)
+        whole = state.of_series(index, count, time.monotonic() - began)
+        where = f"frame {index + 1}/{count}, slice {state.done}/{state.total}"
+        messages.position(where, whole.done / whole.total, whole.seconds_left)
 
     return report
 
@@ -239,11 +240,11 @@ def _write(
     job: CineJob,
     info: CheckpointInfo,
     content: LabelledFrames,
+    volumes: Sequence[Mapping[str, float]],
     function: Optional[CardiacFunction],
     messages: Messages,
 ) -> list[Path]:
     """Write every output aside, then give all of them their names. Returns the files."""
-    volumes = content.volumes_ml()
     files = [job.labelmap, labels_file(job.labelmap), job.volumes]
     with ExitStack() as stack:
         stack.callback(remove_if_empty, job.output)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,17 @@ class Progress:
     """Estimated time left; None before the first batch is done."""
     message: str = ""
     """What changed, such as a fall-back to another device; empty normally."""
+
+    def of_series(self, index: int, count: int, elapsed_s: float) -> Progress:
+        """Return the state of a run on several volumes of as many slices each, of which this is one.
+
+        Args:
+            index: Which volume this is, from 0.
+            count: How many there are.
+            elapsed_s: Seconds since the first one was begun.
+        """
+        done, total = index * self.total + self.done, count * self.total
+        return replace(self, done=done, total=total, seconds_left=elapsed_s / done * (total - done) if done else None)
 
 
 ProgressCallback = Callable[[Progress], None]

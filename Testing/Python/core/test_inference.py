@@ -13,7 +13,7 @@ from torch import nn
 from udfa.checkpoint import load_checkpoint
 from udfa.config import PostprocessingConfig
 from udfa.errors import InvalidInputError
-from udfa.inference import Segmenter, SegmentOptions, scaled_entropy
+from udfa.inference import Progress, Segmenter, SegmentOptions, scaled_entropy
 from udfa.networks.udfa import UDFA
 
 BATCH_TOLERANCE = 1e-5
@@ -271,3 +271,9 @@ def test_a_checkpoint_becomes_a_segmenter(kit: Any, mini_checkpoint: Any) -> Non
     assert result.labelmap.shape == (2, 32, 32)
     assert result.plan == kit.plan(2)
     assert result.seconds > 0
+
+
+def test_progress_within_a_series_is_that_of_all_volumes():
+    # 2 of 5 volumes of 10 slices are done, and 5 slices of the third: half of 50, in 20 s.
+    assert Progress(5, 10, 3.0, "note").of_series(2, 5, 20.0) == Progress(25, 50, 20.0, "note")
+    assert Progress(0, 10, None).of_series(0, 5, 0.1) == Progress(0, 50, None)
