@@ -152,16 +152,11 @@ def walkHeart(user: Any, camera: Camera) -> None:
     """Segment both phases of the sample cine series, shown as Slicer's Sequences module does, and go to the second."""
     import slicer
 
-    from UDFASegmentationLib.SampleDataSources import CARDIAC_CINE, sampleFolder
+    from UDFASegmentationLib.SlicerChecks import loadCine
     from UDFASegmentationLib.UncertaintyReview import jumpTo
 
-    logic = slicer.modules.sequences.logic()
-    sequence = logic.AddSequence(str(sampleFolder() / CARDIAC_CINE.fileName))
-    sequence.SetName(CARDIAC_CINE.name)
-    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", CARDIAC_CINE.name)
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    logic.UpdateProxyNodesFromSequences(browser)
-    volume = browser.GetProxyNode(sequence)
+    browser = loadCine()
+    volume = browser.GetProxyNode(browser.GetMasterSequenceNode())
     node, selector = user.panel.parameterNode, user.ui.modelSelector
     node.resultSegmentation.GetDisplayNode().SetVisibility(False)
     camera.show(volume)
@@ -174,7 +169,7 @@ def walkHeart(user: Any, camera: Camera) -> None:
     user.settle(600)
     user.click("show3DButton")
     user.click("endSystoleButton")
-    logic.UpdateProxyNodesFromSequences(browser)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     user.settle(60)
     node.resultSegmentation.GetDisplayNode().SetOpacity2DFill(0.45)
     right, anterior, superior = node.resultSegmentation.GetSegmentCenterRAS("myocardium")

@@ -67,6 +67,7 @@ def loadCine() -> Any:
     """Load the bundled cine series and show it; returns its browser."""
     logic = slicer.modules.sequences.logic()
     sequence = logic.AddSequence(str(sampleFolder() / CARDIAC_CINE.fileName))
+    sequence.SetName(CARDIAC_CINE.name)
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     logic.UpdateProxyNodesFromSequences(browser)
