@@ -23,7 +23,7 @@ from UDFASegmentationLib.DicomExport import exportDicomSegmentation, exportStruc
 from UDFASegmentationLib.ExportFiles import ExportError, safeNames, stagedFolder
 from UDFASegmentationLib.Provenance import recordedFrame
 from UDFASegmentationLib.ProvenanceFile import SUFFIX, ProvenanceContext, provenanceDocument, writeProvenance
-from UDFASegmentationLib.SequenceFrames import segmentationSequence
+from UDFASegmentationLib.SequenceFrames import shownSequence
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
@@ -78,7 +78,7 @@ class ExportResult:
 
 def fileStem(segmentationNode: Any) -> str:
     """Return a file name for a segmentation, without its ending; of a sequence it tells the frame that is shown."""
-    frame = recordedFrame(segmentationNode) if segmentationSequence(segmentationNode) is not None else None
+    frame = recordedFrame(segmentationNode) if shownSequence(segmentationNode) is not None else None
     shown = "" if frame is None else f" frame {frame.index + 1}"
     (stem,) = safeNames([f"{segmentationNode.GetName()}{shown}"])
     return stem

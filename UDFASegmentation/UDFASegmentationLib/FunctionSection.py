@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from udfa.cardiac import CardiacFunction, Measure, cardiac_function
-from UDFASegmentationLib.SequenceFrames import segmentationSequence
+from UDFASegmentationLib.SequenceFrames import shownSequence
 from UDFASegmentationLib.SequenceVolumes import FrameVolumes, hasTable, showFrame, writeChart, writeTable
 
 
@@ -34,7 +34,7 @@ class FunctionSection:
 
     def follow(self, segmentationNode: Optional[Any]) -> None:
         """Measure a segmentation's sequence and show what it tells; a table in the scene follows."""
-        sequence = segmentationSequence(segmentationNode)
+        sequence = shownSequence(segmentationNode)
         before = self._volumesML
         self._segmentationNode = segmentationNode if sequence is not None else None
         self._volumesML = self._volumes.measureML(sequence)

@@ -31,7 +31,7 @@ from UDFASegmentationLib.ParameterBinding import ParameterBinding
 from UDFASegmentationLib.ResultSection import ResultSection
 from UDFASegmentationLib.RunSection import Installer, ModelSource, RunOutcome, RunRequest, RunSection
 from UDFASegmentationLib.SegmentationRun import SegmentationRun
-from UDFASegmentationLib.SequenceFrames import allFrames
+from UDFASegmentationLib.SequenceFrames import frameCount
 from UDFASegmentationLib.Settings import Settings
 from UDFASegmentationLib.Shortcuts import Shortcuts
 
@@ -225,7 +225,7 @@ class SegmentationWidget(VTKObservationMixin):
     def _frameCount(self) -> int:
         """How many frames are segmented: 1, or all where the volume shows a sequence and all are wanted."""
         node = self.parameterNode
-        return max(1, len(allFrames(node.inputVolume))) if node is not None and node.allFrames else 1
+        return max(1, frameCount(node.inputVolume)) if node is not None and node.allFrames else 1
 
     def _onModelChosen(self) -> None:
         node = self.parameterNode
@@ -254,7 +254,7 @@ class SegmentationWidget(VTKObservationMixin):
         ui.segmentButton.toolTip = reason or _("Segment the volume. Key: {key}.").format(key=keys.RUN_KEY)
         node = self.parameterNode
         ui.replaceCheckBox.enabled = node is not None and node.outputSegmentation is not None
-        ui.allFramesCheckBox.setVisible(node is not None and len(allFrames(node.inputVolume)) > 1)
+        ui.allFramesCheckBox.setVisible(node is not None and frameCount(node.inputVolume) > 1)
         # The result of a whole sequence is always a new one, and has no uncertainty map.
         single = self._frameCount() == 1
         ui.outputSelector.enabled = ui.uncertaintyCheckBox.enabled = single

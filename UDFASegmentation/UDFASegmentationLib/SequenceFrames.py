@@ -44,16 +44,15 @@ def currentFrame(volumeNode: Any, sequencesLogic: Any = None) -> Optional[Frame]
     return _frame(browser.GetSequenceNode(volumeNode), index, max(1, browser.GetNumberOfItems()))
 
 
-def allFrames(volumeNode: Any, sequencesLogic: Any = None) -> list[Frame]:
-    """Return the frames of the sequence that a volume shows, in their order; none outside of a sequence.
+def frameCount(volumeNode: Optional[Any]) -> int:
+    """Return how many frames the sequence has that a volume shows; 0 outside of a sequence."""
+    sequence = shownSequence(volumeNode)
+    return 0 if sequence is None else int(sequence.GetNumberOfDataNodes())
 
-    Args:
-        volumeNode: The volume.
-        sequencesLogic: vtkSlicerSequencesLogic; None for Slicer's.
-    """
-    browser = sequenceBrowser(volumeNode, sequencesLogic) if volumeNode is not None else None
-    sequence = None if browser is None else browser.GetSequenceNode(volumeNode)
-    count = 0 if sequence is None else sequence.GetNumberOfDataNodes()
+
+def allFrames(volumeNode: Optional[Any]) -> list[Frame]:
+    """Return the frames of the sequence that a volume shows, in their order; none outside of a sequence."""
+    sequence, count = shownSequence(volumeNode), frameCount(volumeNode)
     return [_frame(sequence, index, count) for index in range(count)]
 
 
@@ -77,10 +76,10 @@ def frameVolume(volumeNode: Any, frame: Optional[Frame], sequencesLogic: Any = N
     return volumeNode if node is None else node
 
 
-def segmentationSequence(segmentationNode: Optional[Any]) -> Optional[Any]:
-    """Return the sequence whose frames a segmentation shows; None outside of sequences."""
-    browser = sequenceBrowser(segmentationNode) if segmentationNode is not None else None
-    return None if browser is None else browser.GetSequenceNode(segmentationNode)
+def shownSequence(proxyNode: Optional[Any]) -> Optional[Any]:
+    """Return the sequence whose frames a volume or a segmentation shows; None outside of sequences."""
+    browser = sequenceBrowser(proxyNode) if proxyNode is not None else None
+    return None if browser is None else browser.GetSequenceNode(proxyNode)
 
 
 def sequenceBrowser(proxyNode: Any, sequencesLogic: Any = None) -> Optional[Any]:

@@ -12,7 +12,7 @@ import slicer.util
 import vtk
 from vtk.util import numpy_support
 
-from UDFASegmentationLib.SequenceFrames import segmentationSequence, sequenceBrowser
+from UDFASegmentationLib.SequenceFrames import sequenceBrowser, shownSequence
 
 TABLE_ROLE = "UDFA.VolumeTable"
 CHART_ROLE = "UDFA.VolumeChart"
@@ -55,7 +55,7 @@ class FrameVolumes:
 
 def showFrame(segmentationNode: Any, index: int) -> None:
     """Let the browser show a frame of the sequence of a segmentation."""
-    browser, sequence = sequenceBrowser(segmentationNode), segmentationSequence(segmentationNode)
+    browser, sequence = sequenceBrowser(segmentationNode), shownSequence(segmentationNode)
     if browser is None or sequence is None:
         return
     # A sequence that plays would go on to other frames at once.
@@ -121,7 +121,7 @@ def _frameNodes(sequence: Any) -> list[Any]:
 def _segmentsOfAllFrames(segmentationNode: Any) -> dict[str, Any]:
     """Segments by their IDs, each as in the first frame that has it, whichever frame is shown."""
     found: dict[str, Any] = {}
-    for node in _frameNodes(segmentationSequence(segmentationNode)):
+    for node in _frameNodes(shownSequence(segmentationNode)):
         for segmentID, segment in _segments(node).items():
             found.setdefault(segmentID, segment)
     return found

@@ -15,7 +15,7 @@ from udfa.errors import InvalidInputError
 from UDFASegmentationLib.Contracts import LoadedModel, SegmentationSettings
 from UDFASegmentationLib.SceneChange import sceneChange
 from UDFASegmentationLib.SegmentationWriter import SURFACE, checkFits, frameNode, placeBeside
-from UDFASegmentationLib.SequenceFrames import Frame, frameVolume, segmentationSequence, sequenceBrowser
+from UDFASegmentationLib.SequenceFrames import Frame, frameVolume, sequenceBrowser, shownSequence
 
 if TYPE_CHECKING:
     from udfa.inference import SegmentationResult
@@ -45,8 +45,7 @@ def writeSequence(
         InvalidInputError: The sequence is gone, or does not fit the results any more. The scene is as it was before.
     """
     settings = settings or SegmentationSettings()
-    browser = sequenceBrowser(volumeNode)
-    source = None if browser is None else browser.GetSequenceNode(volumeNode)
+    browser, source = sequenceBrowser(volumeNode), shownSequence(volumeNode)
     if source is None or source.GetNumberOfDataNodes() != len(frames):
         raise InvalidInputError(
             f"The sequence of the volume '{volumeNode.GetName()}' was changed during the run. Segment it again."
@@ -77,7 +76,7 @@ def spreadSurfaces(segmentationNode: Any) -> None:
     Args:
         segmentationNode: The node that shows a sequence of segmentations; others are left as they are.
     """
-    sequence = segmentationSequence(segmentationNode)
+    sequence = shownSequence(segmentationNode)
     if sequence is None:
         return
     wanted = segmentationNode.GetSegmentation().ContainsRepresentation(SURFACE)
